@@ -1,0 +1,60 @@
+"""Calibrated, explained predictions, computed in parallel.
+
+_explainer      ParallelCalibratedExplainer: fit, calibrate, predict, explain
+_pipeline       explain_pipeline: explain with a Pipeline whose last step is an explainer
+_folds          fold tasks of fit
+_plan           ExplanationPlan: frozen state that crosses to workers
+_explanations   Explanations: columnar results, one row's view, export
+rules           cuts, perturbation grid, the kernel that explains a tile, rule text
+calibration     inductive Venn-Abers, conformal predictive systems; arrays only
+executor        ParallelExecutor and its strategies; knows nothing of explanations
+plotting        Displays; need matplotlib
+utils           validation, frames; the only private scikit-learn imports
+exceptions      the error tree
+"""
+
+from ce_parallel._explainer import ParallelCalibratedExplainer
+from ce_parallel._explanations import Explanations
+from ce_parallel._pipeline import explain_pipeline
+from ce_parallel._version import __version__
+from ce_parallel.exceptions import (
+    CancelledError,
+    FallbackWarning,
+    NotCalibratedError,
+    StrategyError,
+)
+from ce_parallel.executor import (
+    ExecutionReport,
+    FuturesStrategy,
+    Hook,
+    JoblibBackendStrategy,
+    ParallelConfig,
+    ParallelExecutor,
+    ProcessPoolExecutorStrategy,
+    SerialStrategy,
+    ThreadPoolExecutorStrategy,
+    Workload,
+    observe,
+)
+
+__all__ = [
+    "CancelledError",
+    "ExecutionReport",
+    "Explanations",
+    "FallbackWarning",
+    "FuturesStrategy",
+    "Hook",
+    "JoblibBackendStrategy",
+    "NotCalibratedError",
+    "ParallelCalibratedExplainer",
+    "ParallelConfig",
+    "ParallelExecutor",
+    "ProcessPoolExecutorStrategy",
+    "SerialStrategy",
+    "StrategyError",
+    "ThreadPoolExecutorStrategy",
+    "Workload",
+    "__version__",
+    "explain_pipeline",
+    "observe",
+]

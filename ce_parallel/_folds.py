@@ -1,0 +1,94 @@
+"""Fold tasks: fit a clone on some rows, score the rows that were held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.model_selection import BaseCrossValidator, KFold, StratifiedKFold, check_cv
+
+from ce_parallel.utils import estimator_scores, fill_random_states, safe_indexing
+
+Ints = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldData:
+    """What every fold shares: the unfitted estimator, the rows, and the positive class."""
+
+    estimator: Any
+    X: Any
+    y: NDArray[Any]
+    positive: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One item of work: rows to fit on (None: all) and rows to score (None: return the model)."""
+
+    seed: np.random.SeedSequence
+    train: Ints | None = None
+    held_out: Ints | None = None
+
+
+def run_fold(data: FoldData, fold: Fold) -> Any:
+    """Fit one model; return its scores of the held-out rows, or the model itself."""
+    estimator = fill_random_states(clone(data.estimator), fold.seed)
+    rows = slice(None) if fold.train is None else fold.train
+    with joblib.parallel_config(backend="sequential"):
+        estimator.fit(safe_indexing(data.X, rows), data.y[rows])
+    if fold.held_out is None:
+        return estimator
+    return estimator_scores(estimator, safe_indexing(data.X, fold.held_out), data.positive)
+
+
+def plan_folds(
+    cv: Any, X: Any, y: NDArray[Any], *, classification: bool, seed: int
+) -> Iterator[Fold]:
+    """Yield the fit on all rows, then (unless `cv` is None) one fold per split.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows, or too few members of a class, for the folds; or if the
+        splits are not a partition of the rows.
+    """
+    seeds = np.random.SeedSequence(seed)
+    yield Fold(*seeds.spawn(1))
+    if cv is None:
+        return
+    splits = list(_splitter(cv, y, classification=classification, seed=seed).split(X, y))
+    times_held_out = np.bincount(np.concatenate([test for _, test in splits]), minlength=len(y))
+    if not (times_held_out == 1).all():
+        raise ValueError(
+            "cv must hold out every row exactly once, so that each gets one out-of-fold score. Got "
+            f"{cv!r}, which holds out rows between {times_held_out.min()} and "
+            f"{times_held_out.max()} times. Use KFold, StratifiedKFold or GroupKFold."
+        )
+    for (train, held_out), child in zip(splits, seeds.spawn(len(splits)), strict=True):
+        yield Fold(child, train, held_out)
+
+
+def _splitter(cv: Any, y: NDArray[Any], *, classification: bool, seed: int) -> BaseCrossValidator:
+    """Turn `cv` into a splitter; an int means shuffled, seeded and, for classes, stratified."""
+    if not isinstance(cv, (int, np.integer)):
+        return check_cv(cv, y, classifier=classification)
+    if len(y) < cv:
+        raise ValueError(
+            f"cv={cv} needs at least {cv} rows. Got n_samples={len(y)}. Use fewer folds, or "
+            "cv=None and calibrate(X_cal, y_cal)."
+        )
+    if not classification:
+        return KFold(cv, shuffle=True, random_state=seed)
+    classes, sizes = np.unique(y, return_counts=True)
+    if sizes.min() < cv:
+        raise ValueError(
+            f"cv={cv} needs at least {cv} rows of each class. Class {classes[sizes.argmin()]} has "
+            f"{sizes.min()}. Use fewer folds, or cv=None and calibrate(X_cal, y_cal)."
+        )
+    return StratifiedKFold(cv, shuffle=True, random_state=seed)

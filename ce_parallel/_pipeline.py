@@ -1,0 +1,120 @@
+"""Explain with a Pipeline whose last step is an explainer, in the units of its input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+
+from ce_parallel._explainer import ParallelCalibratedExplainer
+from ce_parallel._explanations import Explanations
+from ce_parallel.rules import Grid
+
+# Steps that turn each column into one column, monotonically, and know the way back.
+SCALERS = (
+    StandardScaler,
+    MinMaxScaler,
+    MaxAbsScaler,
+    RobustScaler,
+    PowerTransformer,
+    QuantileTransformer,
+)
+
+
+def explain_pipeline(pipeline: Pipeline, X: Any, **options: Any) -> Explanations:
+    """Explain rows with a fitted Pipeline whose last step is a `ParallelCalibratedExplainer`.
+
+    The steps before the explainer transform `X`. Rules bear the names that these steps give their
+    output; where all of them are scalers that treat each column by itself, rules speak in the
+    units of `X`.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    X : array-like of shape (n, n_features)
+        Input of the first step.
+    **options
+        Passed to `ParallelCalibratedExplainer.explain`.
+
+    Returns
+    -------
+    Explanations
+
+    Raises
+    ------
+    TypeError
+        If the last step is something else.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    >>> explainer = ParallelCalibratedExplainer(LogisticRegression(), random_state=0)
+    >>> pipeline = make_pipeline(StandardScaler(), explainer).fit(X, y)
+    >>> explain_pipeline(pipeline, X[:1]).rule_text(0)[0]
+    'mean radius > 15.04'
+    """
+    explainer = pipeline[-1] if isinstance(pipeline, Pipeline) else pipeline
+    if not isinstance(pipeline, Pipeline) or not isinstance(explainer, ParallelCalibratedExplainer):
+        raise TypeError(
+            "explain_pipeline needs a Pipeline whose last step is a ParallelCalibratedExplainer. "
+            f"Got {explainer!r}."
+        )
+    before = pipeline[:-1]
+    steps = [step for _, step in before.steps if step not in (None, "passthrough")]
+    explanations = explainer.explain(before.transform(X) if len(before) else X, **options)
+    names = _output_names(before, X, explanations.feature_names)
+    explanations = replace(explanations, feature_names=names)
+    if not all(isinstance(step, SCALERS) and not getattr(step, "clip", False) for step in steps):
+        return explanations
+    return replace(
+        explanations,
+        X=np.array(X, dtype=np.float64),
+        grid=_in_raw_units(explanations.grid, steps),
+    )
+
+
+def _output_names(before: Pipeline, X: Any, fallback: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the columns that reach the explainer."""
+    names = getattr(before, "get_feature_names_out", None)
+    if not len(before) or names is None:
+        return fallback
+    return tuple(str(name) for name in names())
+
+
+def _in_raw_units(grid: Grid, steps: list[Any]) -> Grid:
+    """Undo the scalers on every edge, bound and perturbation value of a grid."""
+    features = np.arange(len(grid.edges))
+    cell_features = np.repeat(features, np.diff(grid.cell_ptr))
+    region_features = np.repeat(cell_features, np.diff(grid.region_ptr))
+    value_features = np.repeat(region_features, np.diff(grid.value_ptr))
+
+    def undo(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        finite = np.isfinite(values)
+        table = np.zeros((int(finite.sum()), len(features)))
+        table[np.arange(len(table)), columns[finite]] = values[finite]
+        for step in reversed(steps):
+            table = np.asarray(step.inverse_transform(table))
+        raw = values.copy()
+        raw[finite] = table[np.arange(len(table)), columns[finite]]
+        return raw
+
+    return replace(
+        grid,
+        edges=tuple(undo(edges, np.full(len(edges), f)) for f, edges in enumerate(grid.edges)),
+        values=undo(grid.values, value_features),
+        lower=undo(grid.lower, cell_features),
+        upper=undo(grid.upper, cell_features),
+    )

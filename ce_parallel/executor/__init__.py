@@ -1,0 +1,58 @@
+"""Run tasks in parallel: one facade, several strategies, a measured choice.
+
+``_facade``      `ParallelExecutor`, `acquire_executor`: what users and callers hold
+``_config``      `ParallelConfig` and the grammar of ``CE_PARALLEL``
+``_selection``   who decides on a strategy; the cost model
+``_probe``       measures the first item of a map
+``_engine``      runs a map: order, look-ahead, retries, cancellation
+``_submit``      runs one call
+``_pool``        started strategies, kept warm, replaced when they break
+``_transport``   what runs in a worker; everything is pickled to bytes there
+``_broadcast``   sends functions and shared state to worker processes once
+``_limits``      one inner BLAS/OpenMP thread per task
+``_metrics``     `ExecutionReport`, `TaskRecord`, `Hook`, `observe`
+``_registry``    names of strategies
+``strategies``   one file per way of running calls
+``testing``      `StrategyContract`, for authors of strategies
+
+What crosses to a worker process::
+
+    once per worker      func, shared        file -> read-only memory map (small: in the call)
+    per call             items as bytes      ---->  run, time, pickle  ----> results as bytes
+
+Nothing here knows what the tasks compute.
+"""
+
+from ._config import ParallelConfig
+from ._facade import MapIterator, ParallelExecutor, acquire_executor
+from ._metrics import ExecutionReport, Hook, TaskRecord, observe
+from ._selection import Decision, Machine, Workload, decide
+from .strategies import (
+    FuturesStrategy,
+    JoblibBackendStrategy,
+    ProcessPoolExecutorStrategy,
+    SerialStrategy,
+    Strategy,
+    ThreadPoolExecutorStrategy,
+)
+
+__all__ = [
+    "Decision",
+    "ExecutionReport",
+    "FuturesStrategy",
+    "Hook",
+    "JoblibBackendStrategy",
+    "Machine",
+    "MapIterator",
+    "ParallelConfig",
+    "ParallelExecutor",
+    "ProcessPoolExecutorStrategy",
+    "SerialStrategy",
+    "Strategy",
+    "TaskRecord",
+    "ThreadPoolExecutorStrategy",
+    "Workload",
+    "acquire_executor",
+    "decide",
+    "observe",
+]

@@ -1,0 +1,574 @@
+"""Run a map: in order, with bounded look-ahead, through every failure.
+
+    items --take--> pieces (first in, first out) --dispatch--> session (a started strategy)
+                       |  head                                      |
+    caller <--deliver--+ <----------------- settle <---- reply -----+
+
+`Piece`s wait in one deque in the order of their items; only the head is delivered, so order
+and "nothing twice" need no book-keeping. What can go wrong with the head, and what follows:
+
+    task raised                  the error travels, the rest is cancelled
+    item or result can't travel  that item runs here (`FallbackWarning`)
+    strategy fails               everything missing runs here (`FallbackWarning`)
+    worker died, first time      what was in flight is tried again, one item per call, in a
+                                 fresh pool (`FallbackWarning`)
+    worker died again            items in flight both times run alone, one worker each; those
+                                 that kill it too are named in a `StrategyError` at the very
+                                 end; all others run here
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from ..exceptions import FallbackWarning, StrategyError
+from . import _limits
+from ._broadcast import Broadcast, Handle
+from ._metrics import ExecutionReport
+from ._pool import Pool, PoolClosedError, Session
+from ._selection import chunk_for
+from ._transport import ERROR, VALUE, LocalCall, RemoteCall, Reply, bind, pack_items, unpack
+
+LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
+MAX_TRANSPORT_FAILURES = 3  # items that cannot travel, before nothing is sent any more
+_logger = logging.getLogger("ce_parallel")
+
+
+@dataclass(slots=True)
+class Job:
+    """What a map has to do. `first` is the number of the first item in `items`."""
+
+    func: Callable[..., Any]
+    items: Iterator[Any]
+    n_tasks: int | None
+    shared: Any = None
+    has_shared: bool = False
+    star: bool = False
+    first: int = 0
+    chunksize: int | None = None
+    cost: float | None = None
+    deadline: float | None = None
+    task_timeout: float | None = None
+    strict: bool = False
+
+    @property
+    def task(self) -> Callable[..., Any]:
+        """A function of one item."""
+        return bind(self.func, self.shared, self.has_shared, self.star)
+
+
+def add_note(error: BaseException, index: int) -> None:
+    """Name the item on its error."""
+    error.add_note(f"Raised by item {index} of a ce_parallel map.")
+
+
+def caller_level() -> int:
+    """Return the `stacklevel` of the first frame outside this package."""
+    here = os.path.dirname(__file__)
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def brief(error: BaseException) -> str:
+    """Return type and first line of an error."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+class SerialRun:
+    """Run every item here, when its result is asked for."""
+
+    def __init__(self, job: Job, report: ExecutionReport) -> None:
+        self.job = job
+        self.report = report
+        self.cancelled = False
+
+    def start(self) -> None:
+        """Do nothing: items run as they are asked for."""
+
+    def cancel(self) -> None:
+        """Raise ``CancelledError`` instead of the next result."""
+        self.cancelled = True
+
+    def stop(self) -> None:
+        """End the run; harmless when it has ended."""
+        self.report.finish()
+
+    def results(self) -> Iterator[Any]:
+        """Yield results in order."""
+        task, add, clock = self.job.task, self.report.add, time.perf_counter
+        limited = self.job.deadline is not None or self.job.task_timeout is not None
+        with _limits.one_inner_thread():
+            for index, item in enumerate(self.job.items, self.job.first):
+                if limited or self.cancelled:
+                    self.check()
+                start = clock()
+                try:
+                    value = task(item)
+                except BaseException as error:
+                    add_note(error, index)
+                    raise
+                end = clock()
+                if limited:
+                    self.check_task(index, end - start)
+                add(index, start, end)
+                yield value
+
+    def check(self) -> None:
+        """Raise if the map was cancelled or its time is over."""
+        if self.cancelled:
+            raise CancelledError("The map was cancelled.")
+        if self.job.deadline is not None and time.perf_counter() > self.job.deadline:
+            raise TimeoutError("The map took longer than its timeout.")
+
+    def check_task(self, index: int, seconds: float) -> None:
+        """Raise if item `index` took too long."""
+        allowed = self.job.task_timeout
+        if allowed is not None and seconds > allowed:
+            raise TimeoutError(f"Item {index} took longer than task_timeout={allowed} s.")
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """Consecutive items that travel in one call.
+
+    A piece with a `failure` runs in the caller; the empty string is a failure that has been
+    announced already.
+    """
+
+    first: int
+    items: list[Any]
+    future: "Future[Reply] | None" = None
+    session: Session | None = None
+    submitted: float = 0.0
+    n_bytes: int = 0
+    deaths: int = 0
+    alone: bool = False
+    failure: str | None = None
+    cause: BaseException | None = None
+
+    def split(self) -> "list[Piece]":
+        """Return one unsent piece per item, with one more death."""
+        first, deaths = self.first, self.deaths + 1
+        return [Piece(first + k, [item], deaths=deaths) for k, item in enumerate(self.items)]
+
+    def is_lost(self, session: Session) -> bool:
+        """Say whether `session` took the piece and will not answer."""
+        if self.future is None or self.session is not session:
+            return False
+        done = self.future.done() and not self.future.cancelled()
+        return not done or self.future.exception() is not None
+
+
+class PoolRun(SerialRun):
+    """Run items on a pool. Inherits how to stop; items that must run here do so too."""
+
+    def __init__(self, job: Job, report: ExecutionReport, pool: Pool, broadcast: Broadcast) -> None:
+        super().__init__(job, report)
+        self.pool = pool
+        self._broadcast = broadcast
+        self._task = job.task
+        self._next = job.first
+        self._pieces: deque[Piece] = deque()
+        self._exhausted = False
+        self._items_error: Exception | None = None
+        self._handles: tuple[Handle, ...] = ()
+        self._held = contextlib.ExitStack()  # limits and shared files, until the end
+        self._wake = threading.Event()
+        self._here = False  # nothing is sent any more
+        self._trouble: tuple[str, BaseException] | None = None
+        self._warned = False
+        self._deaths = 0
+        self._retrying = False
+        self._transport_failures = 0
+        self._poisoned: list[tuple[int, BaseException]] = []
+
+    # -- from items to calls ---------------------------------------------------------
+
+    def start(self) -> None:
+        """Send the first items. Failures wait for `results`, which announces them."""
+        job = self.job
+        try:
+            if self.pool.prototype.crosses_process:
+                objects = (job.func, job.shared) if job.has_shared else (job.func,)
+                self._handles = self._held.enter_context(self._broadcast.lease(*objects))
+            elif not _limits.in_worker():
+                self._held.enter_context(_limits.one_blas_thread())
+        except Exception as error:
+            self._give_up("could not send the function or the shared state", error)
+        self._refill()
+
+    def _refill(self) -> None:
+        """Keep the look-ahead full."""
+        if self._retrying:
+            self._redispatch()
+        window = 1 if self._here else LOOKAHEAD * self.pool.n_workers
+        while len(self._pieces) < window and not (self._exhausted or self._retrying):
+            piece = self._take()
+            if piece is None:
+                return
+            self._pieces.append(piece)
+            self._dispatch(piece)
+
+    def _take(self) -> Piece | None:
+        """Draw the next items; an error of the iterable is kept for its place in the order."""
+        size = self._chunk()
+        items: list[Any] = []
+        try:
+            items.extend(islice(self.job.items, 1))
+            for item in islice(self.job.items, size - 1):
+                items.append(item)
+        except Exception as error:
+            self._items_error = error
+        self._exhausted = len(items) < size
+        if not items:
+            return None
+        piece = Piece(self._next, items)
+        self._next += len(items)
+        return piece
+
+    def _chunk(self) -> int:
+        job, report = self.job, self.report
+        if self._here:
+            return 1
+        if job.chunksize is not None:
+            return job.chunksize
+        cost = report.busy_time / report.n_tasks if report.n_tasks else job.cost
+        if cost is None:
+            return 1
+        left = None if job.n_tasks is None else job.n_tasks - (self._next - job.first)
+        return chunk_for(cost, left, self.pool.n_workers)
+
+    def _dispatch(self, piece: Piece) -> None:
+        """Send a piece, or mark why it must run here."""
+        if self._here:
+            piece.failure = ""
+            return
+        try:
+            call = self._call(piece)
+        except Exception as error:
+            piece.failure = f"cannot be pickled ({brief(error)})"
+            piece.cause = error
+            return
+        self._send(piece, call, self.pool)
+
+    def _send(self, piece: Piece, call: Callable[[], Reply], pool: Pool) -> None:
+        piece.submitted = time.perf_counter()
+        try:
+            session = piece.session = pool.session()
+            try:
+                piece.future = session.submit(call)
+            except BrokenExecutor as error:
+                piece.future = Future()
+                piece.future.set_exception(error)
+            except RuntimeError:
+                if not session.deliberate:
+                    raise
+                piece.future = Future()  # ended meanwhile by another map: send it again
+                piece.future.cancel()
+        except PoolClosedError:
+            self._here, piece.failure = True, ""
+        except Exception as error:
+            self._give_up("could not start", error)
+            piece.failure = ""
+        else:
+            piece.future.add_done_callback(lambda _: self._wake.set())
+
+    def _call(self, piece: Piece) -> Callable[[], Reply]:
+        if not self.pool.prototype.crosses_process:
+            return LocalCall(self._task, piece.items)
+        data = pack_items(piece.items)
+        piece.n_bytes = len(data)
+        func, *rest = self._handles
+        return RemoteCall(func, rest[0] if rest else None, self.job.star, data, os.getpid())
+
+    # -- from replies to results -----------------------------------------------------
+
+    def results(self) -> Iterator[Any]:
+        """Yield results in order; see the module docstring for what happens to failures."""
+        try:
+            while True:
+                self._announce_trouble()
+                self._refill()
+                if not self._pieces:
+                    break
+                piece = self._pieces[0]
+                if not self._settle(piece):
+                    continue
+                self._pieces.popleft()
+                self._refill()
+                yield from self._deliver(piece)
+            self._announce_trouble()
+            if self._items_error is not None:
+                raise self._items_error
+            self._name_poisoned()
+        except TimeoutError:
+            self.stop(abandon=True)
+            raise
+        finally:
+            self.stop()
+
+    def _settle(self, piece: Piece) -> bool:
+        """Wait for the head. Return whether it can be delivered, here or from its reply."""
+        if piece.failure is not None:
+            return True
+        if piece.alone:
+            return self._try_alone(piece)
+        self._wait(piece)
+        if piece.failure is not None:
+            return True
+        assert piece.future is not None and piece.session is not None
+        error = None if piece.future.cancelled() else piece.future.exception()
+        if error is None and not piece.future.cancelled():
+            return True
+        if piece.session.deliberate or piece.future.cancelled():
+            self._send_again(piece.session)
+            return False
+        if isinstance(error, BrokenExecutor):
+            self._worker_died(piece.session, error)
+            return False
+        piece.failure, piece.cause = f"cannot travel ({brief(error)})", error
+        return True
+
+    def _wait(self, piece: Piece) -> None:
+        """Wait until the piece has a finished future or must run here.
+
+        The clock of a task runs while it is the oldest unfinished one and workers are up.
+        """
+        allowed = self.job.task_timeout
+        allowed = None if allowed is None else allowed * len(piece.items)
+        began: float | None = None
+        while True:
+            self.check()
+            if self._retrying:
+                self._redispatch()
+            if piece.failure is not None or (piece.future and piece.future.done()):
+                return
+            now = time.perf_counter()
+            patience = None if self.job.deadline is None else self.job.deadline - now
+            if allowed is not None:
+                if began is None and piece.session is not None and piece.session.ready.done():
+                    began = now
+                left = 0.05 if began is None else began + allowed - now
+                if left <= 0:
+                    self.check_task(piece.first, float("inf"))
+                patience = left if patience is None else min(left, patience)
+            self._wake.wait(None if patience is None else max(0.0, patience))
+            self._wake.clear()
+
+    def _deliver(self, piece: Piece) -> Iterator[Any]:
+        """Yield the results of a settled piece, item by item."""
+        if piece.failure is not None:
+            yield from self._deliver_here(piece, piece.failure)
+            return
+        assert piece.future is not None
+        reply = piece.future.result()
+        if reply.failure is not None:
+            yield from self._deliver_here(piece, reply.failure)
+            return
+        payload = piece.n_bytes // len(piece.items)
+        size = reply.n_bytes // len(reply.outcomes)
+        piece.future = None  # lets go of a large reply
+        for offset, outcome in enumerate(unpack(reply)):
+            index = piece.first + offset
+            if outcome.kind == VALUE:
+                start, end = outcome.start, outcome.end
+                self.report.add(index, start, end, piece.submitted, reply.worker, payload, size)
+                self.report.payload_bytes += payload
+                self.report.result_bytes += size
+                yield outcome.value
+            elif outcome.kind == ERROR:
+                add_note(outcome.value, index)
+                raise outcome.value
+            else:
+                self._cannot_travel(index, str(outcome.value), None)
+                yield self._run_here(index, piece.items[offset])
+
+    # -- failures --------------------------------------------------------------------
+
+    def _deliver_here(self, piece: Piece, failure: str) -> Iterator[Any]:
+        for offset, item in enumerate(piece.items):
+            if failure and offset == 0:
+                self._cannot_travel(piece.first, failure, piece.cause)
+            yield self._run_here(piece.first + offset, item)
+
+    def _run_here(self, index: int, item: Any) -> Any:
+        self.check()
+        with _limits.one_inner_thread():
+            start = time.perf_counter()
+            try:
+                value = self._task(item)
+            except BaseException as error:
+                add_note(error, index)
+                raise
+            end = time.perf_counter()
+        self.check_task(index, end - start)
+        self.report.add(index, start, end)
+        return value
+
+    def _cannot_travel(self, index: int, why: str, cause: BaseException | None) -> None:
+        """Announce that an item runs here; after a few, stop sending."""
+        self._fall_back(
+            f"Item {index} {why}. It runs serially in the caller. Make it picklable, or set "
+            "preferred='threads' or 'serial'.",
+            cause,
+        )
+        self._transport_failures += 1
+        if self._transport_failures >= MAX_TRANSPORT_FAILURES:
+            self._here = True
+
+    def _give_up(self, what: str, error: BaseException) -> None:
+        """Send nothing any more; `results` announces it."""
+        self._here = True
+        name = self.pool.prototype.name
+        self._trouble = (
+            f"The strategy {name!r} {what} ({brief(error)}). The missing items "
+            "run serially in the caller. Set preferred='threads' or 'serial' to choose this.",
+            error,
+        )
+
+    def _announce_trouble(self) -> None:
+        if self._trouble is not None:
+            (message, error), self._trouble = self._trouble, None
+            self._fall_back(message, error)
+
+    def _fall_back(self, message: str, error: BaseException | None) -> None:
+        """Warn once per map, count and log every time; strict maps raise instead."""
+        if self.job.strict:
+            raise StrategyError(message) from error
+        self.report.fallback(message)
+        _logger.log(logging.WARNING if self._warned else logging.INFO, "%s", message)
+        if not self._warned:
+            self._warned = True
+            warnings.warn(message, FallbackWarning, stacklevel=caller_level())
+
+    def _send_again(self, session: Session) -> None:
+        """Another map, or a shutdown, ended the session on purpose: no death, no warning."""
+        for piece in [p for p in self._pieces if p.is_lost(session)]:
+            piece.future = piece.session = None
+            self._dispatch(piece)
+
+    def _worker_died(self, session: Session, error: BaseException) -> None:
+        """Keep what is finished; try the rest again, or find out who kills workers."""
+        self._deaths += 1
+        sent = [p.future for p in self._pieces if p.session is session and p.future]
+        wait_for(sent, timeout=10)  # the first to fail is a moment ahead of the others
+        self.pool.renew_after(session)
+        rebuilt: list[Piece] = []
+        lost: list[Piece] = []
+        for piece in self._pieces:
+            parts = piece.split() if piece.is_lost(session) else [piece]
+            lost += parts if parts[0] is not piece else []
+            rebuilt += parts
+        self._pieces = deque(rebuilt)
+        names = ", ".join(str(piece.first) for piece in lost)
+        died = f"A worker of {session.strategy.name!r} died while items {names} were in flight."
+        if self._deaths == 1:
+            self._retrying = True
+            self._fall_back(
+                f"{died} They are tried once more in a fresh pool. Common causes are too "
+                "little memory (set fewer max_workers), a crash in native code, and os._exit.",
+                error,
+            )
+            return
+        self._here, self._retrying = True, False
+        self._fall_back(f"{died} It was the second death: what is missing runs serially.", error)
+        for piece in self._pieces:
+            if piece.future is None:
+                piece.alone = piece.deaths > 1
+                piece.failure = None if piece.alone else ""
+
+    def _redispatch(self) -> None:
+        """Send items of a broken pool again, at most one per worker at a time.
+
+        So few are in flight that a second death leaves few suspects.
+        """
+        again = [piece for piece in self._pieces if piece.deaths]
+        running = sum(1 for p in again if p.future is not None and not p.future.done())
+        for piece in again:
+            if running >= self.pool.n_workers:
+                break
+            if piece.future is None and piece.failure is None:
+                self._dispatch(piece)
+                running += 1
+        self._retrying = bool(again)
+
+    def _try_alone(self, piece: Piece) -> bool:
+        """Run a suspect in a pool of its own: deliver it, or strike it off."""
+        pool = Pool(self.pool.prototype, 1)
+        try:
+            self._send(piece, self._call(piece), pool)
+            self._wait(piece)
+            if piece.failure is not None:
+                return True
+            assert piece.future is not None and piece.session is not None
+            error = piece.future.exception()
+            if error is None:
+                return True
+            if self._never_came_up(piece.session):
+                piece.failure = ""  # no worker started, so the item killed none
+                return True
+            if not isinstance(error, BrokenExecutor):
+                piece.failure, piece.cause = f"cannot travel ({brief(error)})", error
+                return True
+            self._poisoned.append((piece.first, error))
+            self._pieces.popleft()
+            return False
+        finally:
+            pool.close(kill=piece.future is None or not piece.future.done())
+
+    @staticmethod
+    def _never_came_up(session: Session) -> bool:
+        ready = session.ready
+        return not ready.done() or ready.cancelled() or ready.exception() is not None
+
+    def _name_poisoned(self) -> None:
+        if self._poisoned:
+            names = ", ".join(str(index) for index, _ in self._poisoned)
+            raise StrategyError(
+                f"These items killed their worker three times, the last time alone in a pool: "
+                f"{names}. They were not run in the caller; every other item was delivered."
+            ) from self._poisoned[0][1]
+
+    # -- the end ---------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Cancel from any thread; the consumer gets ``CancelledError``."""
+        super().cancel()
+        self._end_sessions(list(self._pieces), abandon=False)
+        self._wake.set()
+
+    def stop(self, *, abandon: bool = False) -> None:
+        """Cancel what is unfinished and let go of everything; harmless when all is done.
+
+        Worker processes with unfinished calls are killed at once. Threads finish their
+        current task, unless they are abandoned.
+        """
+        pieces = list(self._pieces)
+        self._pieces.clear()
+        self._exhausted = True
+        self._end_sessions(pieces, abandon=abandon)
+        self._held.close()
+        self.report.finish()
+
+    def _end_sessions(self, pieces: list[Piece], *, abandon: bool) -> None:
+        """Kill before cancelling: loky's kill fails on futures that are already cancelled."""
+        sent = [(p.future, p.session) for p in pieces if p.future is not None and p.session]
+        for session in {session for future, session in sent if not future.done()}:
+            if session.strategy.crosses_process or abandon:
+                session.end(kill=True, deliberate=True)
+        for future, _ in sent:
+            future.cancel()

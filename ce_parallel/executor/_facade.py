@@ -1,0 +1,465 @@
+"""`ParallelExecutor`: choose a strategy, run maps on it, keep its workers warm.
+
+map --> validate --> asked_for? --no--> probe --> decide
+                         |                          |
+                         +---------> SerialRun or PoolRun --> MapIterator --> caller
+"""
+
+import contextlib
+import itertools
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextvars import ContextVar, Token
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self
+
+import joblib
+
+from . import _limits
+from ._broadcast import Broadcast
+from ._config import ParallelConfig, read_environment, validate
+from ._engine import Job, PoolRun, SerialRun, add_note
+from ._metrics import ExecutionReport, Hook, observers
+from ._pool import Pool, measured_start
+from ._probe import approximate_bytes, probe
+from ._selection import (
+    Choice,
+    Decision,
+    Machine,
+    Workload,
+    asked_for,
+    decide,
+    named_strategy,
+    worker_cap,
+)
+from ._submit import submit_here, submit_remote, submit_thread
+from ._transport import ERROR, Outcome
+from .strategies import SerialStrategy, Strategy
+
+_logger = logging.getLogger("ce_parallel")
+_ambient: "ContextVar[ParallelExecutor | None]" = ContextVar("ce_parallel_executor", default=None)
+
+MANY_TASKS = 20  # beyond it a second item is measured: a first one often pays for warming up
+
+
+class MapIterator(Iterator[Any]):
+    """Results of one map, in order.
+
+    Attributes
+    ----------
+    report : ExecutionReport
+        Of this map.
+    """
+
+    def __init__(self, run: SerialRun, head: Sequence[Outcome] = ()) -> None:
+        self.report = run.report
+        self._run = run
+        self._results = _results(run, head)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._results)
+
+    def cancel(self) -> None:
+        """Cancel from any thread; the next result is a ``CancelledError``."""
+        self._run.cancel()
+
+    def close(self) -> None:
+        """Cancel what has not been asked for."""
+        self._results.close()  # type: ignore[attr-defined]
+        self._run.stop()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+def _results(run: SerialRun, head: Sequence[Outcome]) -> Iterator[Any]:
+    """Yield measured results first, then those of `run`."""
+    try:
+        for index, outcome in enumerate(head):
+            run.check()
+            if outcome.kind == ERROR:
+                add_note(outcome.value, index)
+                raise outcome.value
+            run.report.add(index, outcome.start, outcome.end)
+            yield outcome.value
+        yield from run.results()
+    finally:
+        run.stop()
+
+
+class ParallelExecutor(Executor):
+    """Run tasks serially, in threads or in processes: whichever was asked for or is fastest.
+
+    Parameters
+    ----------
+    config : ParallelConfig or None, default=None
+        ``None`` means the defaults. It is read anew by every map.
+    hooks : sequence of Hook, default=()
+        Watch every map of this executor.
+
+    Attributes
+    ----------
+    report : ExecutionReport or None
+        Of the last map started.
+
+    Notes
+    -----
+    Workers start when they are needed, stay warm between maps and are gone after
+    `shutdown`. As a context manager the executor is also *ambient*: code inside the block
+    that uses `acquire_executor` shares it. Threads may share one executor.
+
+    Examples
+    --------
+    >>> from ce_parallel.executor import ParallelConfig, ParallelExecutor
+    >>> with ParallelExecutor(ParallelConfig(preferred="threads")) as executor:
+    ...     list(executor.map(pow, [2, 3], [5, 2]))
+    [32, 9]
+    """
+
+    def __init__(self, config: ParallelConfig | None = None, *, hooks: Sequence[Hook] = ()) -> None:
+        self.config = ParallelConfig() if config is None else config
+        self.hooks = tuple(hooks)
+        self.report: ExecutionReport | None = None
+        self._lock = threading.RLock()
+        self._pools: dict[Any, Pool] = {}
+        self._broadcast = Broadcast()
+        self._live: weakref.WeakSet[SerialRun] = weakref.WeakSet()
+        self._submitted: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
+        self._closed = False
+        self._tokens: list[Token[ParallelExecutor | None]] = []
+
+    # -- map -------------------------------------------------------------------------
+
+    def map(  # type: ignore[override]
+        self,
+        func: Callable[..., Any],
+        *iterables: Iterable[Any],
+        shared: Any = None,
+        workload: Workload | None = None,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+    ) -> MapIterator:
+        """Run `func` on every item, in order, with bounded look-ahead.
+
+        Parameters
+        ----------
+        func : callable
+            Called as ``func(item)``, or ``func(*items)`` with several iterables, or
+            ``func(shared, item)`` with `shared`. Lambdas and closures work everywhere.
+        *iterables : iterables
+            May be endless; the shortest ends the map.
+        shared : object or None, default=None
+            State that every task reads. It reaches each worker once; arrays in it are
+            read-only there. A frozen dataclass is not sent again by later maps.
+        workload : Workload or None, default=None
+            What is known about the tasks, for the choice of a strategy.
+        timeout : float or None, default=None
+            Seconds from this call until the last result, or ``TimeoutError``.
+        chunksize : int or None, default=None
+            Items per call. ``None``: adapts to what a task costs. Never changes results.
+
+        Returns
+        -------
+        MapIterator
+            Has ``report`` and ``close()``.
+
+        Raises
+        ------
+        RuntimeError
+            The executor was shut down.
+        TypeError, ValueError
+            An argument, a parameter of the config or ``CE_PARALLEL`` is unusable.
+
+        Notes
+        -----
+        The iterator raises a task's own exception unchanged, with a note naming the item;
+        ``TimeoutError``; ``CancelledError`` once cancelled; and `StrategyError` for items
+        that killed their workers, or for any failure with ``force_serial_on_failure=False``.
+        """
+        self._check_open()
+        config = validate(self.config)
+        job = self._job(func, iterables, shared, timeout, chunksize, config)
+        choice = asked_for(config)
+        if choice is None:
+            run, head = self._start_measured(job, config, workload or Workload())
+        else:
+            run, head = self._start(job, choice), ()
+        return MapIterator(run, head)
+
+    def _job(
+        self,
+        func: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        shared: Any,
+        timeout: float | None,
+        chunksize: int | None,
+        config: ParallelConfig,
+    ) -> Job:
+        """Check the arguments of `map` and put them in order."""
+        if not callable(func):
+            raise TypeError(f"func must be callable. Got {func!r} instead.")
+        if not iterables:
+            raise TypeError("map needs at least one iterable. Got none.")
+        if chunksize is not None and (not isinstance(chunksize, int) or chunksize < 1):
+            raise ValueError(f"chunksize must be an int >= 1 or None. Got {chunksize!r} instead.")
+        lengths = [len(it) if hasattr(it, "__len__") else None for it in iterables]  # type: ignore[arg-type]
+        known = [n for n in lengths if n is not None]
+        star = len(iterables) > 1
+        return Job(
+            func,
+            zip(*iterables, strict=False) if star else iter(iterables[0]),
+            n_tasks=min(known) if len(known) == len(lengths) else None,
+            shared=shared,
+            has_shared=shared is not None,
+            star=star,
+            chunksize=chunksize,
+            deadline=None if timeout is None else time.perf_counter() + timeout,
+            task_timeout=config.task_timeout,
+            strict=not config.force_serial_on_failure,
+        )
+
+    def _start(self, job: Job, choice: Choice, report: ExecutionReport | None = None) -> SerialRun:
+        """Start a run of `job` as chosen."""
+        decision = choice.decision
+        if report is None:
+            report = ExecutionReport(decision, self.hooks + observers())
+        report.decision = decision
+        self.report = report
+        _logger.info("%s, %d worker(s): %s", decision.strategy, decision.n_workers, decision.reason)
+        if isinstance(choice.strategy, SerialStrategy):
+            run = SerialRun(job, report)
+        else:
+            pool = self._pool(choice.strategy, decision.n_workers)
+            run = PoolRun(job, report, pool, self._broadcast)
+        self._live.add(run)
+        report.begin()
+        run.start()
+        return run
+
+    def _start_measured(
+        self, job: Job, config: ParallelConfig, workload: Workload
+    ) -> tuple[SerialRun, Sequence[Outcome]]:
+        """Step 7: measure the first item here, then decide; early when it is a long one."""
+        report = ExecutionReport(Decision("serial", 1, "not decided yet"), self.hooks + observers())
+        hint = config.task_cost_hint_seconds
+        if hint is not None:
+            workload = replace(workload, task_cost_seconds=hint)
+        machine = self._machine(config)
+        first = list(itertools.islice(job.items, 2))
+        if len(first) < 2 or (machine.cap or machine.cpus) == 1:
+            job.items = itertools.chain(first, job.items)
+            why = "one worker is allowed" if len(first) == 2 else "there is at most one task"
+            return self._start(job, _serial(why), report), ()
+        job.items = itertools.chain(first[1:], job.items)
+        if workload.task_cost_seconds is not None:
+            job.items = itertools.chain(first[:1], job.items)
+            return self._start(job, self._decided(job, workload, machine, config), report), ()
+        return self._probe(job, first[0], config, workload, machine, report)
+
+    def _probe(
+        self,
+        job: Job,
+        item: Any,
+        config: ParallelConfig,
+        workload: Workload,
+        machine: Machine,
+        report: ExecutionReport,
+    ) -> tuple[SerialRun, Sequence[Outcome]]:
+        task = job.task
+        job.first = 1
+        if job.n_tasks is not None:
+            job.n_tasks -= 1
+        workload = replace(workload, **self._sizes(job, item, workload))
+        started: list[SerialRun] = []
+
+        def consider(cost: float, share: float | None) -> bool:
+            so_far = _measured(workload, cost, share)
+            choice = self._decided(job, so_far, machine, config)
+            if choice.decision.strategy != "serial":
+                job.cost = cost
+                started.append(self._start(job, choice, report))
+            return bool(started)
+
+        outcome, share = probe(task, item, consider)
+        head = [outcome]
+        if started or outcome.kind == ERROR:
+            run = started[0] if started else self._start(job, _serial("a task failed"), report)
+            return run, head
+        cost = outcome.end - outcome.start
+        choice = self._decided(job, _measured(workload, cost, share), machine, config)
+        if choice.decision.strategy != "serial" and (job.n_tasks or MANY_TASKS) >= MANY_TASKS:
+            again, share = probe(task, next(job.items), lambda cost, share: False)
+            job.first += 1
+            job.n_tasks = None if job.n_tasks is None else job.n_tasks - 1
+            head.append(again)
+            cost = min(cost, again.end - again.start)
+            choice = self._decided(job, _measured(workload, cost, share), machine, config)
+        job.cost = cost
+        return self._start(job, choice, report), head
+
+    def _sizes(self, job: Job, item: Any, workload: Workload) -> dict[str, int]:
+        """Return the byte counts that `workload` leaves open, roughly."""
+        sizes = {}
+        if workload.payload_bytes is None:
+            sizes["payload_bytes"] = approximate_bytes(item)
+        if workload.shared_bytes is None:
+            known = not job.has_shared or self._broadcast.knows(job.shared)
+            sizes["shared_bytes"] = 0 if known else approximate_bytes(job.shared)
+        return sizes
+
+    def _decided(
+        self, job: Job, workload: Workload, machine: Machine, config: ParallelConfig
+    ) -> Choice:
+        decision = decide(replace(workload, n_tasks=job.n_tasks), machine, config)
+        return Choice(decision, named_strategy(decision.strategy, config))
+
+    def _machine(self, config: ParallelConfig) -> Machine:
+        """Return what this process has and what it measured."""
+        warm = {name: False for name in ("threads", "processes")}
+        for pool in list(self._pools.values()):
+            warm[pool.prototype.name] = pool.is_warm
+        return Machine(
+            cpus=joblib.cpu_count(),
+            cap=worker_cap(config) if config.max_workers or read_environment().workers else None,
+            processes_start=measured_start.get("processes", Machine.processes_start),
+            threads_warm=warm["threads"],
+            processes_warm=warm["processes"],
+        )
+
+    def _pool(self, strategy: Strategy, n_workers: int) -> Pool:
+        """Return the pool of `strategy`, the same one for equal strategies."""
+        key = (type(strategy), repr(strategy), n_workers)
+        with self._lock:
+            self._check_open()
+            if key not in self._pools:
+                self._pools[key] = Pool(strategy, n_workers)
+            return self._pools[key]
+
+    # -- submit, cancel, shutdown ----------------------------------------------------
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Schedule one call; never measures.
+
+        Runs where the config, the environment or a joblib context say, else in a thread;
+        at once, here, when that is serial.
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Holds the result, the task's own exception, or a `StrategyError`.
+        """
+        self._check_open()
+        config = validate(self.config)
+        choice = asked_for(config)
+        if choice is None:
+            name = "threads"
+            decision = Decision(name, worker_cap(config), "submit without a stated choice")
+            choice = Choice(decision, named_strategy(name, config))
+        call = partial(fn, *args, **kwargs)
+        if isinstance(choice.strategy, SerialStrategy):
+            return submit_here(call)
+        pool = self._pool(choice.strategy, choice.decision.n_workers)
+        strict = not config.force_serial_on_failure
+        if choice.strategy.crosses_process:
+            future = submit_remote(call, pool, self._broadcast, strict)
+        else:
+            future = submit_thread(call, pool)
+        self._submitted.add(future)
+        return future
+
+    def cancel(self) -> None:
+        """Cancel every map and submitted call of this executor, from any thread.
+
+        Worker processes with unfinished calls are killed; threads finish their task.
+        """
+        for run in list(self._live):
+            run.cancel()
+        for future in list(self._submitted):
+            future.cancel()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Release the workers; calling it again is harmless.
+
+        Calls that were sent finish first (or are cancelled). An iterator that still lives
+        runs what it has not sent in the caller.
+        """
+        with self._lock:
+            self._closed = True
+            pools, self._pools = list(self._pools.values()), {}
+        if cancel_futures:
+            self.cancel()
+        if wait:
+            self._close(pools)
+        else:
+            threading.Thread(target=self._close, args=(pools,), name="ce_parallel-close").start()
+
+    def _close(self, pools: list[Pool]) -> None:
+        for pool in pools:
+            pool.close()
+        self._broadcast.close()
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        self._tokens.append(_ambient.set(self))
+        return self
+
+    def __exit__(self, exc_type: object, exc_value: object, traceback: object) -> None:
+        with contextlib.suppress(ValueError):  # left in another context than entered
+            _ambient.reset(self._tokens.pop())
+        if exc_type is not None:
+            self.cancel()
+        self.shutdown()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(
+                "This ParallelExecutor was shut down and takes no more work. Make a new one."
+            )
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "A ParallelExecutor holds live workers, which cannot be pickled. "
+            "Pass its ParallelConfig instead."
+        )
+
+
+def _serial(reason: str) -> Choice:
+    return Choice(Decision("serial", 1, reason), SerialStrategy())
+
+
+def _measured(workload: Workload, cost: float, share: float | None) -> Workload:
+    gil = share if workload.releases_gil is None else workload.releases_gil
+    return replace(workload, task_cost_seconds=cost, releases_gil=gil)
+
+
+@contextlib.contextmanager
+def acquire_executor(config: ParallelConfig | None = None) -> Iterator[ParallelExecutor]:
+    """Yield the ambient executor, or one for the length of the block if there is none.
+
+    Parameters
+    ----------
+    config : ParallelConfig or None, default=None
+        Of the new executor; an ambient one keeps its own.
+    """
+    ambient = _ambient.get()
+    if ambient is not None and not ambient._closed:
+        yield ambient
+        return
+    executor = ParallelExecutor(config)
+    try:
+        yield executor
+    except BaseException:
+        executor.cancel()
+        raise
+    finally:
+        executor.shutdown()

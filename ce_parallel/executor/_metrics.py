@@ -1,0 +1,250 @@
+"""What happened in a map: task records, the report, and hooks that watch.
+
+    engine --add/fallback--> ExecutionReport --calls--> Hook.on_* (parent process only)
+
+Totals are exact. Details are sampled: beyond `MAX_RECORDS` every second record is dropped
+and only every second (then fourth, ...) task is kept, so memory stays bounded.
+"""
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ._selection import Decision
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_RECORDS = 4096
+
+
+class TaskRecord(NamedTuple):
+    """One task. Times in seconds; `start` counts from the map call."""
+
+    index: int
+    start: float
+    queue_wait: float
+    run_time: float
+    worker: str
+    payload_bytes: int
+    result_bytes: int
+
+
+class Hook:
+    """Watch maps: override what you need. A hook that raises is dropped with a warning.
+
+    Examples
+    --------
+    >>> class Count(Hook):
+    ...     n = 0
+    ...     def on_task_done(self, report, record):
+    ...         self.n += 1
+    >>> from ce_parallel.executor import ParallelExecutor, observe
+    >>> count = Count()
+    >>> with observe(count), ParallelExecutor() as executor:
+    ...     _ = list(executor.map(abs, [-1, 2]))
+    >>> count.n
+    2
+    """
+
+    def on_map_start(self, report: "ExecutionReport") -> None:
+        """Watch a map begin, after its strategy was decided."""
+
+    def on_task_done(self, report: "ExecutionReport", record: TaskRecord) -> None:
+        """Watch a result being delivered (in order)."""
+
+    def on_fallback(self, report: "ExecutionReport", reason: str) -> None:
+        """Watch work go on in another way than decided."""
+
+    def on_map_end(self, report: "ExecutionReport") -> None:
+        """Watch a map end: exhausted, failed, cancelled or closed."""
+
+
+_observers: ContextVar[tuple[Hook, ...]] = ContextVar("ce_parallel_observers", default=())
+
+
+@contextlib.contextmanager
+def observe(*hooks: Hook) -> Iterator[None]:
+    """Let `hooks` watch every map started in this context, however deep."""
+    token = _observers.set(_observers.get() + hooks)
+    try:
+        yield
+    finally:
+        _observers.reset(token)
+
+
+def observers() -> tuple[Hook, ...]:
+    """Return the hooks of the surrounding `observe` blocks."""
+    return _observers.get()
+
+
+class ExecutionReport:
+    """What one map decided and did; readable while it runs.
+
+    Attributes
+    ----------
+    decision : Decision
+        Strategy, number of workers, the reason, and predicted and actual seconds.
+    n_tasks : int
+        Results delivered so far.
+    busy_time : float
+        Seconds spent in tasks, over all workers.
+    fallbacks : list of str
+        Why work went on in another way than decided; empty when all went well.
+    records : list of TaskRecord
+        Every task of a small map, an even sample of a large one.
+    payload_bytes, result_bytes : int
+        What was pickled on the way to workers (shared state included) and back.
+    """
+
+    def __init__(self, decision: Decision, hooks: Sequence[Hook] = ()) -> None:
+        self.decision = decision
+        self.n_tasks = 0
+        self.busy_time = 0.0
+        self.fallbacks: list[str] = []
+        self.records: list[TaskRecord] = []
+        self.payload_bytes = 0
+        self.result_bytes = 0
+        self._hooks = list(hooks)
+        self._stride = 1
+        self._begun = time.perf_counter()
+        self._ended: float | None = None
+
+    @property
+    def strategy(self) -> str:
+        """Name of the strategy that was chosen."""
+        return self.decision.strategy
+
+    @property
+    def n_workers(self) -> int:
+        """Number of workers that was chosen."""
+        return self.decision.n_workers
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds from the map call to its end, or to now."""
+        return (self._ended or time.perf_counter()) - self._begun
+
+    @property
+    def utilization(self) -> float:
+        """Share of the workers' time spent in tasks, between 0 and 1."""
+        return min(1.0, self.busy_time / (self.wall_time * self.n_workers or 1.0))
+
+    @property
+    def speedup_estimate(self) -> float:
+        """Seconds in tasks per second of wall time: near `n_workers` is as good as it gets.
+
+        Tasks that slow one another down look busier than they would be alone.
+        """
+        return self.busy_time / (self.wall_time or 1.0)
+
+    @property
+    def queue_wait(self) -> dict[str, float]:
+        """Quantiles of the seconds tasks waited for a worker: "p50", "p90" and "max"."""
+        waits = [record.queue_wait for record in self.records]
+        if not waits:
+            return {"p50": 0.0, "p90": 0.0, "max": 0.0}
+        values = np.quantile(waits, [0.5, 0.9, 1.0])
+        return dict(zip(("p50", "p90", "max"), map(float, values), strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the records, as plain Python values."""
+        return {
+            "decision": asdict(self.decision),
+            "strategy": self.strategy,
+            "n_workers": self.n_workers,
+            "n_tasks": self.n_tasks,
+            "wall_time": self.wall_time,
+            "busy_time": self.busy_time,
+            "utilization": self.utilization,
+            "speedup_estimate": self.speedup_estimate,
+            "queue_wait": self.queue_wait,
+            "payload_bytes": self.payload_bytes,
+            "result_bytes": self.result_bytes,
+            "fallbacks": list(self.fallbacks),
+        }
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the records as a pandas DataFrame, one row per (sampled) task."""
+        import pandas as pd
+
+        return pd.DataFrame(self.records, columns=list(TaskRecord._fields))
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.n_tasks} tasks in {self.wall_time:.3g} s by {self.strategy}, "
+            f"{self.n_workers} worker{'s' if self.n_workers > 1 else ''}",
+            f"  because {self.decision.reason}",
+            f"  busy {self.busy_time:.3g} s, utilization {self.utilization:.0%}, "
+            f"queue wait {self.queue_wait['p50']:.2g} s (median)",
+        ]
+        lines += [f"  fell back: {reason}" for reason in self.fallbacks]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<ExecutionReport: {str(self).splitlines()[0]}>"
+
+    # What follows is called by the engine.
+
+    def begin(self) -> None:
+        """Tell the hooks that the map starts."""
+        self._tell("on_map_start")
+
+    def add(
+        self,
+        index: int,
+        start: float,
+        end: float,
+        submitted: float | None = None,
+        worker: str = "caller",
+        payload_bytes: int = 0,
+        result_bytes: int = 0,
+    ) -> None:
+        """Count one delivered task; keep its record if it falls into the sample."""
+        run_time = end - start
+        self.n_tasks += 1
+        self.busy_time += run_time
+        if index % self._stride and not self._hooks:
+            return
+        wait = 0.0 if submitted is None else max(0.0, start - submitted)
+        record = TaskRecord(
+            index, start - self._begun, wait, run_time, worker, payload_bytes, result_bytes
+        )
+        if index % self._stride == 0:
+            self.records.append(record)
+            if len(self.records) > MAX_RECORDS:
+                self._stride *= 2
+                self.records = [r for r in self.records if r.index % self._stride == 0]
+        if self._hooks:
+            self._tell("on_task_done", record)
+
+    def fallback(self, reason: str) -> None:
+        """Note that work goes on in another way."""
+        self.fallbacks.append(reason)
+        self._tell("on_fallback", reason)
+
+    def finish(self) -> None:
+        """Stop the clock, once."""
+        if self._ended is None:
+            self._ended = time.perf_counter()
+            self.decision = self.decision.with_actual(self._ended - self._begun)
+            self._tell("on_map_end")
+
+    def _tell(self, event: str, *args: Any) -> None:
+        for hook in list(self._hooks):
+            try:
+                getattr(hook, event)(self, *args)
+            except Exception as error:
+                self._hooks.remove(hook)
+                warnings.warn(
+                    f"The hook {hook!r} raised {error!r} in {event} and was dropped; "
+                    "the run goes on.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )

@@ -1,0 +1,85 @@
+"""As the last step of a Pipeline: searches, and explanations in the units of the input."""
+
+import numpy as np
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_diabetes
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, StandardScaler
+
+from ce_parallel import ParallelCalibratedExplainer, explain_pipeline
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
+    return X, y
+
+
+def explainer():
+    return ParallelCalibratedExplainer(LinearRegression(), random_state=0)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [StandardScaler()],
+        [MinMaxScaler(), "passthrough", StandardScaler()],
+        [QuantileTransformer(n_quantiles=50)],
+    ],
+)
+def test_rules_speak_in_raw_units_behind_scalers(steps, data):
+    X, y = data
+    inside = explain_pipeline(make_pipeline(*steps, explainer()).fit(X, y), X[:30])
+    assert inside.feature_names == tuple(X.columns)
+    np.testing.assert_array_equal(inside.X, X[:30])
+    rules = inside.rules
+    value = inside.X[rules.row, rules.feature]
+    assert ((rules.lower < value) & (value <= rules.upper)).all()
+    body_mass_index = rules.upper[(rules.feature == 2) & np.isfinite(rules.upper)]
+    assert ((body_mass_index > 18) & (body_mass_index < 43)).all()
+
+
+def test_inside_and_around_agree_on_linear_scaling(data):
+    X, y = data
+    inside = explain_pipeline(make_pipeline(StandardScaler(), explainer()).fit(X, y), X[:30])
+    around = ParallelCalibratedExplainer(
+        make_pipeline(StandardScaler(), LinearRegression()), random_state=0
+    )
+    around = around.fit(X, y).explain(X[:30])
+    np.testing.assert_allclose(inside.prediction, around.prediction, rtol=1e-2)
+    assert inside.rule_text(0) == around.rule_text(0)
+
+
+def test_other_steps_keep_their_own_names_and_units(data):
+    X, y = data
+    reduced = explain_pipeline(make_pipeline(PCA(3), explainer()).fit(X, y), X[:5])
+    assert reduced.feature_names == ("pca0", "pca1", "pca2")
+    columns = make_column_transformer((StandardScaler(), ["bmi", "bp"]), remainder="drop")
+    chosen = explain_pipeline(make_pipeline(columns, explainer()).fit(X, y), X[:5])
+    assert chosen.feature_names == ("standardscaler__bmi", "standardscaler__bp")
+    alone = explain_pipeline(make_pipeline(explainer()).fit(X, y), X[:5])
+    assert alone.feature_names == tuple(X.columns)
+
+
+def test_something_else_is_refused(data):
+    with pytest.raises(TypeError, match=r"last step is a ParallelCalibratedExplainer. Got Ridge"):
+        explain_pipeline(make_pipeline(StandardScaler(), Ridge()), data[0])
+    with pytest.raises(TypeError, match="needs a Pipeline whose last step"):
+        explain_pipeline(explainer(), data[0])
+
+
+def test_a_search_tunes_the_model_and_how_it_runs(data):
+    X, y = data
+    grid = {
+        "parallelcalibratedexplainer__estimator__alpha": [0.1, 10.0],
+        "parallelcalibratedexplainer__parallel_config__preferred": ["serial", "threads"],
+    }
+    pipeline = make_pipeline(StandardScaler(), ParallelCalibratedExplainer(Ridge(), random_state=0))
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, y)
+    scores = search.cv_results_["mean_test_score"].reshape(2, 2)
+    np.testing.assert_array_equal(scores[:, 0], scores[:, 1])
+    assert len(explain_pipeline(search.best_estimator_, X[:3])) == 3
