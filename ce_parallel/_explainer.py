@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -24,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ce_parallel._explanations import Explanations
 from ce_parallel._folds import FoldData, plan_folds, run_fold
-from ce_parallel._plan import ExplanationPlan
+from ce_parallel._plan import CalibratedModel, ExplanationPlan
 from ce_parallel.calibration import (
     SUMMARIES,
     ConformalPredictiveSystem,
@@ -57,7 +56,7 @@ FITTED = (
     "execution_report_",
     "_columns",
     "_reference",
-    "_plan",
+    "_model",
     "_plans",
 )
 
@@ -123,7 +122,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Class labels; the second one is the positive class. Classifiers only.
     calibrator_ : InductiveVennAbers or ConformalPredictiveSystem
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Only where `X` was a frame with string column names.
     execution_report_ : ExecutionReport
         How the last `fit` or `explain` was executed.
@@ -199,7 +198,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
     # -- fit and calibrate ------------------------------------------------------------------
 
-    def fit(self, X: Any, y: ArrayLike) -> ParallelCalibratedExplainer:
+    def fit(self, X: Any, y: Any) -> ParallelCalibratedExplainer:
         """Fit the estimator on all rows and, unless ``cv=None``, calibrate it on folds.
 
         Parameters
@@ -252,7 +251,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         self._columns = Columns.of(rows)
         return self if self.cv is None else self._freeze(numbers, y, scores)
 
-    def calibrate(self, X: Any, y: ArrayLike) -> ParallelCalibratedExplainer:
+    def calibrate(self, X: Any, y: Any) -> ParallelCalibratedExplainer:
         """Calibrate the fitted estimator on held-out rows; they become the reference rows.
 
         Parameters
@@ -296,9 +295,10 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             _check_labels(y, self.classes_)
         if scores is None:
             scores = estimator_scores(self.estimator_, self._columns.restore(X), self._positive)
+        calibrator: InductiveVennAbers | ConformalPredictiveSystem
         if classification:
             for_calibration, for_test = SCORE_DECIMALS[self.score_rounding]
-            self.calibrator_ = InductiveVennAbers.fit(
+            calibrator = InductiveVennAbers.fit(
                 scores,
                 y == self._positive,
                 calibration_decimals=for_calibration,
@@ -306,14 +306,15 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
                 summary=self.interval_summary,
             )
         else:
-            self.calibrator_ = ConformalPredictiveSystem.fit(y - scores)
+            calibrator = ConformalPredictiveSystem.fit(y - scores)
         target = y
         if self.condition_source == "prediction":
-            target = self.calibrator_.predict(scores)[0]
+            target = calibrator.predict(scores)[0]
             if classification:
                 target = target >= 0.5
+        self.calibrator_ = calibrator
         self._reference = Reference(X, target)
-        self._plan = ExplanationPlan(
+        self._model = CalibratedModel(
             self.estimator_, self._columns, self.calibrator_, self._positive
         )
         self._plans: dict[str, ExplanationPlan] = {}
@@ -322,7 +323,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     def _forget(self) -> None:
         """Drop what an earlier fit left, so that a failing one leaves no mixture."""
         for name in FITTED:
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
 
     # -- predict ----------------------------------------------------------------------------
 
@@ -387,12 +388,14 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy of a classifier, or R² of a regressor, after calibration."""
+        from sklearn.metrics import accuracy_score, r2_score  # 50 ms to import
+
         metric = r2_score if is_regressor(self.estimator) else accuracy_score
         return float(metric(y, self.predict(X), sample_weight=sample_weight))
 
     def _predict(self, X: Any, **options: Any) -> Floats:
-        plan = self._calibrated_plan()
-        return plan.predict(validated(self, X, reset=False)[1], **options)
+        model = self._calibrated()
+        return model.predict(validated(self, X, reset=False)[1], **options)
 
     # -- explain ----------------------------------------------------------------------------
 
@@ -453,18 +456,18 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         """``explain(X, kind="factual", **options)``."""
         return self.explain(X, kind="factual", **options)
 
-    def _calibrated_plan(self) -> ExplanationPlan:
+    def _calibrated(self) -> CalibratedModel:
         check_is_fitted(self)
-        if not hasattr(self, "_plan"):
+        if not hasattr(self, "_model"):
             raise NotCalibratedError(
                 f"This {type(self).__name__} is fitted but not calibrated. Call "
                 "calibrate(X_cal, y_cal) with rows that it was not fitted on, or fit with cv=5."
             )
-        return self._plan
+        return self._model
 
     def _explaining_plan(self, kind: str) -> ExplanationPlan:
-        """Return the plan with the grid of `kind`; it is built when first asked for."""
-        plan = self._calibrated_plan()
+        """Return the plan of `kind`; its grid is built when it is first asked for."""
+        model = self._calibrated()
         if kind not in MAX_DEPTH:
             raise ValueError(f"kind must be one of {sorted(MAX_DEPTH)}. Got {kind!r} instead.")
         with _GRID_LOCK:
@@ -477,7 +480,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
                     max_depth=MAX_DEPTH[kind],
                 )
                 grid = build_grid(reference.X, edges, self.sample_percentiles)
-                self._plans[kind] = replace(plan, grid=grid)
+                self._plans[kind] = ExplanationPlan(model, grid)
             return self._plans[kind]
 
     # -- small things -----------------------------------------------------------------------

@@ -27,6 +27,7 @@ BY_ROW = (
     "X",
     "predicted_class",
     "explained_class",
+    "cells",
 )
 
 
@@ -99,6 +100,8 @@ class Explanations:
         Where features are cut.
     percentiles : pair of float or None
         Which percentiles `prediction_low` and `prediction_high` are; None for classification.
+    cells : ndarray of shape (n, d) or None
+        Cell of the grid that each value lies in, where it was found in other units than X has.
     stability : object or None
         Bands from bootstrap replicates, where there are any.
     execution_report : ExecutionReport or None
@@ -117,6 +120,7 @@ class Explanations:
     predicted_class: NDArray[Any] | None = None
     explained_class: NDArray[Any] | None = None
     percentiles: tuple[float, float] | None = None
+    cells: Ints | None = None
     stability: Any = None
     execution_report: ExecutionReport | None = None
 
@@ -129,8 +133,11 @@ class Explanations:
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, (int, np.integer)):
             return ExplainedRow(self, range(len(self))[key])
-        by_row = {name: getattr(self, name) for name in BY_ROW}
-        return replace(self, **{name: None if v is None else v[key] for name, v in by_row.items()})
+        selected: dict[str, Any] = {}
+        for name in BY_ROW:
+            values = getattr(self, name)
+            selected[name] = None if values is None else values[key]
+        return replace(self, **selected)
 
     def __repr__(self) -> str:
         kind = "regression" if self.explained_class is None else "classification"
@@ -140,7 +147,10 @@ class Explanations:
     def rules(self) -> Rules:
         """The rules of all rows: one per feature whose weight is not 0, see `Rules`."""
         row, feature = np.nonzero(self.weights)
-        cells = self.grid.cells_of(self.X, np.arange(self.X.shape[1]))[row, feature]
+        cells = self.cells
+        if cells is None:
+            cells = self.grid.cells_of(self.X, np.arange(self.X.shape[1]))
+        cells = cells[row, feature]
         return Rules(
             row=row,
             feature=feature,
@@ -223,9 +233,8 @@ class ExplainedRow:
     def prediction(self) -> tuple[float, float, float]:
         """Calibrated prediction, low and high."""
         e = self.explanations
-        return tuple(
-            float(v[self.row]) for v in (e.prediction, e.prediction_low, e.prediction_high)
-        )
+        low, high = e.prediction_low[self.row], e.prediction_high[self.row]
+        return float(e.prediction[self.row]), float(low), float(high)
 
     @property
     def rules(self) -> list[dict[str, Any]]:
@@ -243,7 +252,7 @@ class ExplainedRow:
         """What is predicted, in one line."""
         e, (value, low, high) = self.explanations, self.prediction
         numbers = f"{value:.4g} [{low:.4g}, {high:.4g}]"
-        if e.explained_class is None:
+        if e.explained_class is None or e.predicted_class is None:
             return f"prediction = {numbers}"
         return (
             f"P(class = {e.explained_class[self.row]}) = {numbers}, "

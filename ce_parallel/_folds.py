@@ -10,7 +10,6 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.model_selection import BaseCrossValidator, KFold, StratifiedKFold, check_cv
 
 from ce_parallel.utils import estimator_scores, fill_random_states, safe_indexing
 
@@ -59,7 +58,7 @@ def plan_folds(
         splits are not a partition of the rows.
     """
     seeds = np.random.SeedSequence(seed)
-    yield Fold(*seeds.spawn(1))
+    yield Fold(seeds.spawn(1)[0])
     if cv is None:
         return
     splits = list(_splitter(cv, y, classification=classification, seed=seed).split(X, y))
@@ -74,8 +73,10 @@ def plan_folds(
         yield Fold(child, train, held_out)
 
 
-def _splitter(cv: Any, y: NDArray[Any], *, classification: bool, seed: int) -> BaseCrossValidator:
+def _splitter(cv: Any, y: NDArray[Any], *, classification: bool, seed: int) -> Any:
     """Turn `cv` into a splitter; an int means shuffled, seeded and, for classes, stratified."""
+    from sklearn.model_selection import KFold, StratifiedKFold, check_cv  # 60 ms to import
+
     if not isinstance(cv, (int, np.integer)):
         return check_cv(cv, y, classifier=classification)
     if len(y) < cv:

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import (
-    MaxAbsScaler,
-    MinMaxScaler,
-    PowerTransformer,
-    QuantileTransformer,
-    RobustScaler,
-    StandardScaler,
-)
 
 from ce_parallel._explainer import ParallelCalibratedExplainer
 from ce_parallel._explanations import Explanations
 from ce_parallel.rules import Grid
+from ce_parallel.utils import Columns
 
-# Steps that turn each column into one column, monotonically, and know the way back.
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+# Steps that turn each column into one column, monotonically, and know the way back. Looked up in
+# sklearn.preprocessing only when asked for: importing it would slow down importing this package.
 SCALERS = (
-    StandardScaler,
-    MinMaxScaler,
-    MaxAbsScaler,
-    RobustScaler,
-    PowerTransformer,
-    QuantileTransformer,
+    "StandardScaler",
+    "MinMaxScaler",
+    "MaxAbsScaler",
+    "RobustScaler",
+    "PowerTransformer",
+    "QuantileTransformer",
 )
 
 
@@ -57,15 +53,18 @@ def explain_pipeline(pipeline: Pipeline, X: Any, **options: Any) -> Explanations
 
     Examples
     --------
-    >>> from sklearn.datasets import load_breast_cancer
-    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import LinearRegression
     >>> from sklearn.pipeline import make_pipeline
-    >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-    >>> explainer = ParallelCalibratedExplainer(LogisticRegression(), random_state=0)
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
+    >>> explainer = ParallelCalibratedExplainer(LinearRegression(), random_state=0)
     >>> pipeline = make_pipeline(StandardScaler(), explainer).fit(X, y)
-    >>> explain_pipeline(pipeline, X[:1]).rule_text(0)[0]
-    'mean radius > 15.04'
+    >>> explain_pipeline(pipeline, X[:1]).rule_text(0)[2]
+    'bmi > 26.55'
     """
+    from sklearn.pipeline import Pipeline
+
     explainer = pipeline[-1] if isinstance(pipeline, Pipeline) else pipeline
     if not isinstance(pipeline, Pipeline) or not isinstance(explainer, ParallelCalibratedExplainer):
         raise TypeError(
@@ -77,13 +76,23 @@ def explain_pipeline(pipeline: Pipeline, X: Any, **options: Any) -> Explanations
     explanations = explainer.explain(before.transform(X) if len(before) else X, **options)
     names = _output_names(before, X, explanations.feature_names)
     explanations = replace(explanations, feature_names=names)
-    if not all(isinstance(step, SCALERS) and not getattr(step, "clip", False) for step in steps):
+    if not all(map(_is_scaler, steps)):
         return explanations
+    everything = np.arange(explanations.X.shape[1])
     return replace(
         explanations,
+        cells=explanations.grid.cells_of(explanations.X, everything),
         X=np.array(X, dtype=np.float64),
         grid=_in_raw_units(explanations.grid, steps),
     )
+
+
+def _is_scaler(step: Any) -> bool:
+    """Whether a step treats each column by itself, monotonically, and knows the way back."""
+    from sklearn import preprocessing
+
+    kinds = tuple(getattr(preprocessing, name) for name in SCALERS)
+    return isinstance(step, kinds) and not getattr(step, "clip", False)
 
 
 def _output_names(before: Pipeline, X: Any, fallback: tuple[str, ...]) -> tuple[str, ...]:
@@ -101,14 +110,18 @@ def _in_raw_units(grid: Grid, steps: list[Any]) -> Grid:
     region_features = np.repeat(cell_features, np.diff(grid.region_ptr))
     value_features = np.repeat(region_features, np.diff(grid.value_ptr))
 
-    def undo(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    def undo(values: np.ndarray, feature: np.ndarray) -> np.ndarray:
         finite = np.isfinite(values)
+        if not finite.any():
+            return values
         table = np.zeros((int(finite.sum()), len(features)))
-        table[np.arange(len(table)), columns[finite]] = values[finite]
+        table[np.arange(len(table)), feature[finite]] = values[finite]
         for step in reversed(steps):
-            table = np.asarray(step.inverse_transform(table))
+            names = getattr(step, "feature_names_in_", None)
+            columns = Columns(None if names is None else tuple(names))
+            table = np.asarray(step.inverse_transform(columns.restore(table)))
         raw = values.copy()
-        raw[finite] = table[np.arange(len(table)), columns[finite]]
+        raw[finite] = table[np.arange(len(table)), feature[finite]]
         return raw
 
     return replace(

@@ -1,10 +1,9 @@
 """The frozen plan: everything that a worker needs to predict and explain rows.
 
-    rows --columns, estimator--> scores --calibrator--> (value, low, high)
-    grid: what is tried instead of each present value
+    rows --columns, estimator--> scores --calibrator--> (value, low, high)    CalibratedModel
+    grid: what is tried instead of each present value                         ExplanationPlan
 
-A plan is never changed; to change something, make another with `dataclasses.replace`. It is sent
-to each worker once.
+A plan is never changed; to change something, make another. It is sent to each worker once.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class ExplanationPlan:
-    """Fitted estimator, calibrator and grid.
+class CalibratedModel:
+    """A fitted estimator and its calibrator.
 
     Attributes
     ----------
@@ -38,17 +37,14 @@ class ExplanationPlan:
         Turns the estimator's scores into value, low and high.
     positive : class label or None
         The class that the scores speak of; None for regressors.
-    grid : Grid or None
-        None until an explanation is asked for.
     version : str
-        The version of this package that made the plan.
+        The version of this package that made it.
     """
 
     estimator: Any
     columns: Columns
     calibrator: InductiveVennAbers | ConformalPredictiveSystem
     positive: Any = None
-    grid: Grid | None = None
     version: str = __version__
 
     def predict(self, X: Floats, **options: Any) -> Floats:
@@ -71,9 +67,21 @@ class ExplanationPlan:
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["version"] != __version__:
             warnings.warn(
-                f"This plan was made by ce_parallel {state['version']} and is used under "
+                f"This model was calibrated by ce_parallel {state['version']} and is used under "
                 f"{__version__}. Its numbers may differ; fit and calibrate again to be safe.",
                 UserWarning,
                 stacklevel=2,
             )
         self.__dict__.update(state)
+
+
+@dataclass(frozen=True, eq=False)
+class ExplanationPlan:
+    """A calibrated model and the grid of one kind of explanation."""
+
+    model: CalibratedModel
+    grid: Grid
+
+    def predict(self, X: Floats, **options: Any) -> Floats:
+        """See `CalibratedModel.predict`."""
+        return self.model.predict(X, **options)

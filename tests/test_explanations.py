@@ -94,13 +94,8 @@ def test_rules_are_the_non_zero_weights_in_order(explanations):
 def test_frame_has_a_line_per_rule(explanations):
     pytest.importorskip("pandas")
     frame = explanations.to_frame()
-    assert (
-        list(frame.columns)
-        == (
-            "row rule feature lower upper value prediction low high weight weight_low weight_high "
-            "support size"
-        ).split()
-    )
+    columns = list(explanations.rules.to_dict())
+    assert list(frame.columns) == ["row", "rule", *columns[1:]]
     assert len(frame) == len(explanations.rules)
     assert frame.loc[frame["row"] == 2, "rule"].tolist() == explanations.rule_text(2)
 

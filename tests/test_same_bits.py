@@ -169,15 +169,15 @@ class Broken(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X):
         if (X[:, 0] > 50).any():
-            raise OddError("row", 50)
+            raise OddError("row above 50", 50)
         return np.full((len(X), 2), 0.5)
 
 
 class OddError(Exception):
-    """Its constructor takes other arguments than those that it keeps."""
+    """An error that keeps more than its message."""
 
-    def __init__(self, what, limit):
-        super().__init__(f"{what} above {limit}")
+    def __init__(self, message, limit=0):
+        super().__init__(message)
         self.limit = limit
 
 

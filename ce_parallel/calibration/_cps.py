@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,7 +72,7 @@ class ConformalPredictiveSystem:
         return float(self.alphas[index]) if index < len(self.alphas) else np.inf
 
 
-def check_percentiles(percentiles: ArrayLike) -> tuple[float, float]:
+def check_percentiles(percentiles: Any) -> tuple[float, float]:
     """Return `percentiles` as a valid pair, or say what is wrong with it.
 
     A pair is valid when ``0 < low <= 50 <= high < 100``; ``-inf`` and ``inf`` in place of the
@@ -87,7 +88,7 @@ def check_percentiles(percentiles: ArrayLike) -> tuple[float, float]:
         f"the two may be -inf or inf for an open end. Got {percentiles!r} instead."
     )
     try:
-        low, high = (float(q) for q in percentiles)  # type: ignore[union-attr]
+        low, high = (float(q) for q in percentiles)
     except (TypeError, ValueError) as error:
         raise ValueError(message) from error
     low_open, high_open = low == -np.inf, high == np.inf

@@ -107,8 +107,8 @@ class Broadcast:
             yield tuple(handles)
         finally:
             with self._lock:
-                for handle in handles:
-                    self._users[handle.token] -= 1
+                for token in [h.token for h in handles if h.token in self._users]:
+                    self._users[token] -= 1
                 self._evict()
 
     def knows(self, obj: Any) -> bool:

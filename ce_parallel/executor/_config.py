@@ -155,11 +155,12 @@ def _boolean(config: ParallelConfig, name: str, optional: bool = False) -> None:
 def _preferred(value: object) -> None:
     if isinstance(value, Strategy | Executor):
         return
+    if isinstance(value, str) and (value == "auto" or is_known(value)):
+        return
     expected = f"preferred must be 'auto', one of {strategy_names()}, a Strategy or an Executor."
     if not isinstance(value, str):
         raise TypeError(f"{expected} Got {value!r} instead.")
-    if value != "auto" and not is_known(value):
-        raise ValueError(f"{expected} Got {value!r} instead.")
+    raise ValueError(f"{expected} Got {value!r} instead.")
 
 
 class Directives(NamedTuple):

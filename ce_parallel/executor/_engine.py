@@ -39,6 +39,7 @@ from ._metrics import ExecutionReport
 from ._pool import Pool, PoolClosedError, Session
 from ._selection import chunk_for
 from ._transport import ERROR, VALUE, LocalCall, RemoteCall, Reply, bind, pack_items, unpack
+from .strategies import ProcessPoolExecutorStrategy
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
 MAX_TRANSPORT_FAILURES = 3  # items that cannot travel, before nothing is sent any more
@@ -165,12 +166,15 @@ class Piece:
         first, deaths = self.first, self.deaths + 1
         return [Piece(first + k, [item], deaths=deaths) for k, item in enumerate(self.items)]
 
+    def is_out(self) -> bool:
+        """Say whether the piece was sent and has no reply, or never will have one."""
+        if self.future is None:
+            return False
+        return not self.future.done() or self.future.cancelled() or bool(self.future.exception())
+
     def is_lost(self, session: Session) -> bool:
         """Say whether `session` took the piece and will not answer."""
-        if self.future is None or self.session is not session:
-            return False
-        done = self.future.done() and not self.future.cancelled()
-        return not done or self.future.exception() is not None
+        return self.session is session and self.is_out()
 
 
 class PoolRun(SerialRun):
@@ -379,22 +383,22 @@ class PoolRun(SerialRun):
         if reply.failure is not None:
             yield from self._deliver_here(piece, reply.failure)
             return
-        payload = piece.n_bytes // len(piece.items)
-        size = reply.n_bytes // len(reply.outcomes)
+        outcomes = unpack(reply)
         piece.future = None  # lets go of a large reply
-        for offset, outcome in enumerate(unpack(reply)):
+        payload, size = piece.n_bytes // len(piece.items), reply.n_bytes // len(outcomes)
+        self.report.payload_bytes += piece.n_bytes
+        self.report.result_bytes += reply.n_bytes
+        add, sent, worker = self.report.add, piece.submitted, reply.worker
+        for offset, (kind, value, start, end) in enumerate(outcomes):
             index = piece.first + offset
-            if outcome.kind == VALUE:
-                start, end = outcome.start, outcome.end
-                self.report.add(index, start, end, piece.submitted, reply.worker, payload, size)
-                self.report.payload_bytes += payload
-                self.report.result_bytes += size
-                yield outcome.value
-            elif outcome.kind == ERROR:
-                add_note(outcome.value, index)
-                raise outcome.value
+            if kind == VALUE:
+                add(index, start, end, sent, worker, payload, size)
+                yield value
+            elif kind == ERROR:
+                add_note(value, index)
+                raise value
             else:
-                self._cannot_travel(index, str(outcome.value), None)
+                self._cannot_travel(index, str(value), None)
                 yield self._run_here(index, piece.items[offset])
 
     # -- failures --------------------------------------------------------------------
@@ -497,7 +501,7 @@ class PoolRun(SerialRun):
         So few are in flight that a second death leaves few suspects.
         """
         again = [piece for piece in self._pieces if piece.deaths]
-        running = sum(1 for p in again if p.future is not None and not p.future.done())
+        running = sum(1 for p in again if p.is_out())
         for piece in again:
             if running >= self.pool.n_workers:
                 break
@@ -507,8 +511,11 @@ class PoolRun(SerialRun):
         self._retrying = bool(again)
 
     def _try_alone(self, piece: Piece) -> bool:
-        """Run a suspect in a pool of its own: deliver it, or strike it off."""
-        pool = Pool(self.pool.prototype, 1)
+        """Run a suspect in a process of its own: deliver it, or strike it off."""
+        prototype = self.pool.prototype
+        if not isinstance(prototype, ProcessPoolExecutorStrategy):
+            prototype = ProcessPoolExecutorStrategy()  # joblib's backends run one job in the caller
+        pool = Pool(prototype, 1)
         try:
             self._send(piece, self._call(piece), pool)
             self._wait(piece)

@@ -254,9 +254,9 @@ class ParallelExecutor(Executor):
         hint = config.task_cost_hint_seconds
         if hint is not None:
             workload = replace(workload, task_cost_seconds=hint)
-        machine = self._machine(config)
         first = list(itertools.islice(job.items, 2))
-        if len(first) < 2 or (machine.cap or machine.cpus) == 1:
+        machine = self._machine(config) if len(first) == 2 else Machine()
+        if (machine.cap or machine.cpus) == 1:
             job.items = itertools.chain(first, job.items)
             why = "one worker is allowed" if len(first) == 2 else "there is at most one task"
             return self._start(job, _serial(why), report), ()

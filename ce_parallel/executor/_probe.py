@@ -9,6 +9,7 @@ interval (5 ms), so the share of punctual wake-ups estimates how much of the tim
 released. It says nothing of how *large* each released stretch is.
 """
 
+import _thread
 import threading
 import time
 from collections.abc import Callable
@@ -35,7 +36,8 @@ class Heartbeat:
         self._beats = 0
         self._punctual = 0
         self._begun = time.perf_counter()
-        threading.Thread(target=self._run, daemon=True, name="ce_parallel-probe").start()
+        # Not threading.Thread: its start() waits for the thread, longer than a small map takes.
+        _thread.start_new_thread(self._run, ())
 
     def share(self) -> float | None:
         """Return the share of time the GIL was released, None if too short to tell."""

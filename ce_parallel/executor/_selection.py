@@ -6,8 +6,10 @@
 The cost model compares, for n tasks of c seconds on w workers,
 
     serial      n c
-    threads     start + n dispatch + c (ceil(n / w) r + n (1 - r))         (Amdahl; r: share
-    processes   start + state + n (dispatch + bytes) + c ceil(n / w)        of GIL released)
+    threads     start + n dispatch + c (ceil(n / w) r + n (1 - r))
+    processes   start + state + n (dispatch + bytes) + c ceil(n / w)
+
+(r: share of the time the GIL is released; dispatch is shared by the items of a chunk),
 
 and the three rules of the original design stay visible in it: threads need tasks that release
 the GIL and at least 4 of them; processes need a payload under the threshold; else serial.
@@ -83,9 +85,10 @@ class Machine:
     cap: int | None = None  # workers allowed from outside, where CE_PARALLEL says so
     threads_start: float = 0.0005
     threads_dispatch: float = 20e-6
+    threads_per_item: float = 4e-6
     processes_start: float = 1.2
     processes_dispatch: float = 150e-6
-    per_item: float = 10e-6
+    processes_per_item: float = 10e-6
     per_byte: float = 4e-9
     threads_warm: bool = False
     processes_warm: bool = False
@@ -128,11 +131,12 @@ class Choice:
 def asked_for(config: ParallelConfig) -> Choice | None:
     """Return what somebody has decided already (steps 1-6), else None."""
     directives = read_environment()
-    cap = worker_cap(config)
     preferred = config.preferred
     if not isinstance(preferred, str):
         strategy = preferred if isinstance(preferred, Strategy) else FuturesStrategy(preferred)
-        return _choice(1, strategy, cap, f"preferred={preferred!r} was passed as an object")
+        return _choice(
+            1, strategy, worker_cap(config), f"preferred={preferred!r} was passed as an object"
+        )
     if directives.strategy == "off":
         return _choice(2, SerialStrategy(), 1, "CE_PARALLEL=off")
     named, step = directives.strategy, 3
@@ -140,13 +144,14 @@ def asked_for(config: ParallelConfig) -> Choice | None:
     if named is None and preferred != "auto":
         named, step, why = preferred, 4, f"preferred={preferred!r}"
     if named not in (None, "auto"):
+        cap = worker_cap(config)
         inside, share = _surroundings()
         if inside and share < cap:
             cap, why = share, f"{why}, within the share of {inside}"
             if cap == 1:
                 return _choice(step, SerialStrategy(), 1, why)
         return _choice(step, named_strategy(str(named), config), cap, why)
-    return _joblib_context(config, cap) or _somebody_elses_worker()
+    return _joblib_context(config) or _somebody_elses_worker()
 
 
 def named_strategy(name: str, config: ParallelConfig) -> Strategy:
@@ -170,7 +175,7 @@ def _choice(step: int, strategy: Strategy, workers: int, reason: str) -> Choice:
     return Choice(Decision(strategy.name, n_workers, reason, step), strategy)
 
 
-def _joblib_context(config: ParallelConfig, cap: int) -> Choice | None:
+def _joblib_context(config: ParallelConfig) -> Choice | None:
     """Step 5: a joblib context that the user opened, at nesting level 0."""
     with joblib.parallel_config() as active:
         backend, n_jobs = active["backend"], active["n_jobs"]
@@ -180,6 +185,7 @@ def _joblib_context(config: ParallelConfig, cap: int) -> Choice | None:
         return None
     if not named:
         backend, _ = joblib.parallel.get_active_backend()
+    target = backend if named else _backend_name(backend)
     if backend.nesting_level not in (0, None):
         return None
     if n_jobs is None:
@@ -187,11 +193,17 @@ def _joblib_context(config: ParallelConfig, cap: int) -> Choice | None:
         unset = ", whose n_jobs is unset" if config.max_workers is None else ""
     else:
         unset = ""
-    jobs = min(backend.effective_n_jobs(n_jobs), cap if config.max_workers else sys.maxsize)
+    jobs = min(backend.effective_n_jobs(n_jobs), config.max_workers or sys.maxsize)
     why = f"a joblib context is active ({type(backend).__name__}, n_jobs={jobs}{unset})"
     if jobs == 1 or isinstance(backend, SequentialBackend):
         return _choice(5, SerialStrategy(), 1, why)
-    return _choice(5, JoblibBackendStrategy(backend), jobs, why)
+    return _choice(5, JoblibBackendStrategy(target), jobs, why)
+
+
+def _backend_name(backend: ParallelBackendBase) -> Any:
+    """Return the name joblib makes this kind of backend by, so that pools can be found again."""
+    names = [name for name, cls in joblib.parallel.BACKENDS.items() if cls is type(backend)]
+    return names[0] if names else backend
 
 
 def _somebody_elses_worker() -> Choice | None:
@@ -222,7 +234,7 @@ def _surroundings() -> tuple[str, int]:
 
         if inside_dask_worker():
             return "a dask worker", 1
-    return "", joblib.cpu_count()
+    return "", 0
 
 
 def decide(workload: Workload, machine: Machine, config: ParallelConfig) -> Decision:
@@ -275,11 +287,12 @@ def predict(w: Workload, machine: Machine, n: int, workers: int) -> dict[str, fl
         "serial": n * cost,
         "threads": threads_start
         + calls * machine.threads_dispatch
+        + n * machine.threads_per_item
         + cost * (waves * share + n * (1.0 - share)),
         "processes": processes_start
         + (w.shared_bytes or 0) * machine.per_byte
         + calls * machine.processes_dispatch
-        + n * (machine.per_item + moved * machine.per_byte)
+        + n * (machine.processes_per_item + moved * machine.per_byte)
         + cost * waves,
     }
 

@@ -42,8 +42,10 @@ class Reply(NamedTuple):
 
     worker: str
     outcomes: list[Outcome]
-    packed: bytes | None = None  # the values of all outcomes at once, when plain pickle can
+    packed: bytes | None = None  # instead of outcomes: all values, when plain pickle can
+    times: tuple[list[float], list[float]] = ([], [])  # and their starts and ends
     n_bytes: int = 0
+    is_local: bool = False  # nothing was pickled
     failure: str | None = None  # the whole call could not arrive, and why
 
 
@@ -80,7 +82,7 @@ class LocalCall:
         """Return the reply; nothing is pickled."""
         with _limits.borrowed_thread():
             outcomes = run_items(self.task, self.items)
-        return Reply(threading.current_thread().name, outcomes)
+        return Reply(threading.current_thread().name, outcomes, is_local=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +121,17 @@ def pack_items(items: Sequence[Any]) -> bytes:
 
 def unpack(reply: Reply) -> list[Outcome]:
     """Turn bytes of a reply back into values; what cannot be read is a TRANSPORT outcome."""
-    outcomes = reply.outcomes
-    if reply.packed is not None:
-        try:
-            values = pickle.loads(reply.packed)
-        except Exception as error:
-            return [
-                _untransportable(error, "be read back")._replace(start=o.start, end=o.end)
-                for o in outcomes
-            ]
-        return [o._replace(value=v) for o, v in zip(outcomes, values, strict=True)]
-    return [_unpack_one(o) if isinstance(o.value, bytes) else o for o in outcomes]
+    if reply.is_local:
+        return reply.outcomes
+    if reply.packed is None:
+        return [_unpack_one(o) if isinstance(o.value, bytes) else o for o in reply.outcomes]
+    starts, ends = reply.times
+    try:
+        values = pickle.loads(reply.packed)
+    except Exception as error:
+        words = _in_words("be read back", error)
+        return [Outcome(TRANSPORT, words, *times) for times in zip(starts, ends, strict=True)]
+    return [Outcome(VALUE, *of) for of in zip(values, starts, ends, strict=True)]
 
 
 def _unpack_one(outcome: Outcome) -> Outcome:
@@ -147,10 +149,11 @@ def _pack_reply(worker: str, outcomes: list[Outcome]) -> Reply:
         except Exception:
             pass  # one by one then, to find which item it is
         else:
-            return Reply(worker, [o._replace(value=None) for o in outcomes], packed, len(packed))
+            times = [o.start for o in outcomes], [o.end for o in outcomes]
+            return Reply(worker, [], packed, times, len(packed))
     single = [_pack_one(o) for o in outcomes]
     size = sum(len(o.value) for o in single if isinstance(o.value, bytes))
-    return Reply(worker, single, None, size)
+    return Reply(worker, single, n_bytes=size)
 
 
 def _pack_one(outcome: Outcome) -> Outcome:

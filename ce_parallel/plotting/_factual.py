@@ -64,10 +64,9 @@ class FactualDisplay:
         heaviest = row.rules[:max_rules]
         value, low, high = row.prediction
         return cls(
-            *(
-                np.array([rule[key] for rule in heaviest])
-                for key in ("weight", "weight_low", "weight_high")
-            ),
+            np.array([rule["weight"] for rule in heaviest]),
+            np.array([rule["weight_low"] for rule in heaviest]),
+            np.array([rule["weight_high"] for rule in heaviest]),
             [rule["rule"] for rule in heaviest],
             title=row.headline,
             interval=(low - value, high - value),

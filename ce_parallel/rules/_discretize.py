@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 # Depth of the tree of each kind of explanation: 1 gives two regions per feature.
 MAX_DEPTH = {"factual": 1}
@@ -36,6 +35,8 @@ def fit_edges(
         Ascending edges ``q``; bin ``k`` is ``q[k-1] < x <= q[k]``. Empty for a feature that is
         constant or wholly missing. A feature that no cut helps is cut at its median.
     """
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor  # 60 ms to import
+
     if classification:
         tree = DecisionTreeClassifier(criterion="entropy", max_depth=max_depth, random_state=0)
     else:

@@ -56,6 +56,7 @@ class Strategy(ABC):
         return wanted
 
     def __repr__(self) -> str:
-        public = {k: v for k, v in vars(self).items() if not k.startswith("_") and v is not None}
-        shown = ", ".join(f"{k}={v!r}" for k, v in public.items())
+        hidden = ("_", "crosses_process")
+        values = {k: v for k, v in vars(self).items() if not k.startswith(hidden) and v}
+        shown = ", ".join(f"{k}={v!r}" for k, v in values.items())
         return f"{type(self).__name__}({shown})"

@@ -8,6 +8,7 @@ import joblib
 from joblib.parallel import ParallelBackendBase, SequentialBackend
 
 from ._base import Strategy, T
+from ._processes import kill_workers
 from ._serial import SerialStrategy
 
 
@@ -70,7 +71,11 @@ class JoblibBackendStrategy(Strategy):
     def stop(self, *, kill: bool = False) -> None:
         """Terminate the backend; with `kill`, abort what it is running."""
         backend = self._parallel._backend
-        if kill and not isinstance(backend, SequentialBackend):
+        loky_pool = getattr(backend, "_workers", None)
+        if kill and loky_pool is not None:
+            kill_workers(loky_pool)
+            loky_pool.shutdown(wait=True)
+        elif kill and not isinstance(backend, SequentialBackend):
             backend.abort_everything(ensure_ready=False)
-        else:
-            self._parallel.__exit__(None, None, None)
+            return
+        self._parallel.__exit__(None, None, None)

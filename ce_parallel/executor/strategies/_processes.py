@@ -1,6 +1,9 @@
 """Run calls in a process pool: for CPU-bound Python."""
 
+import contextlib
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
@@ -44,7 +47,20 @@ class ProcessPoolExecutorStrategy(Strategy):
 
     def stop(self, *, kill: bool = False) -> None:
         """Shut the pool down and join its processes; with `kill`, end them first."""
-        if kill:  # both kinds of pool then see dead workers, fail their futures and clean up
-            for process in list((getattr(self._pool, "_processes", None) or {}).values()):
-                process.kill()
+        if kill:
+            kill_workers(self._pool)
         self._pool.shutdown(wait=True)
+
+
+def kill_workers(pool: Executor) -> None:
+    """End the processes of a pool, of the standard library's or loky's kind, at once.
+
+    The pool then sees dead workers, fails its futures and cleans up by itself; loky's own
+    ``kill_workers=True`` leaves its thread with an error when a future was cancelled before.
+    """
+    for process in list((getattr(pool, "_processes", None) or {}).values()):
+        if os.name == "nt":
+            process.terminate()
+        else:  # loky's processes have no `kill` method
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)

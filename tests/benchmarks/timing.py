@@ -1,0 +1,33 @@
+"""Paired timing: candidates run in turn, so that a machine's moods hit them alike."""
+
+from statistics import median
+from time import perf_counter
+
+
+def paired_seconds(candidates, *, repeat):
+    """Run every candidate once for warming up, then `repeat` times in turn.
+
+    Parameters
+    ----------
+    candidates : dict of callables
+    repeat : int
+
+    Returns
+    -------
+    dict of lists of float
+        Seconds of each run, by candidate.
+    """
+    for run in candidates.values():
+        run()
+    seconds = {name: [] for name in candidates}
+    for _ in range(repeat):
+        for name, run in candidates.items():
+            started = perf_counter()
+            run()
+            seconds[name].append(perf_counter() - started)
+    return seconds
+
+
+def ratio(seconds, slow, fast):
+    """Median over pairs of how many times longer `slow` took than `fast`."""
+    return median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))

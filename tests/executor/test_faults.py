@@ -1,0 +1,281 @@
+"""Faults with real processes: nothing lost, nothing twice, nothing left behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from ce_parallel.exceptions import CancelledError, FallbackWarning, StrategyError
+from ce_parallel.executor import (
+    ParallelConfig,
+    ParallelExecutor,
+    ProcessPoolExecutorStrategy,
+    Strategy,
+)
+from ce_parallel.executor.testing import kill_worker, kill_worker_once, square
+from tests.executor import tasks
+from tests.executor.conftest import wait_until, workers
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2)) as executor:
+        yield executor
+
+
+@pytest.mark.parametrize("victim", [0, 14])
+def test_first_and_last_item_killed(processes, victim, tmp_path):
+    shared = (str(tmp_path / "marker"), victim)
+    with pytest.warns(FallbackWarning):
+        assert list(processes.map(kill_worker_once, range(15), shared=shared)) == list(range(15))
+    assert len(processes.report.fallbacks) == 1
+
+
+def test_two_deaths_by_different_items_lose_nothing(processes, tmp_path):
+    """The second death sends the rest to the caller; one warning, two fallbacks counted."""
+    shared = (str(tmp_path), (3, 30))
+    with pytest.warns(FallbackWarning) as caught:
+        results = list(processes.map(tasks.kill_twice, range(40), shared=shared, chunksize=1))
+    assert results == list(range(40))
+    assert len(caught) == 1
+    assert len(processes.report.fallbacks) == 2
+
+
+def test_a_poisoned_item_between_chunks(processes):
+    """Chunks of a broken pool are taken apart, so that neighbours survive."""
+    results = processes.map(kill_worker, range(20), shared=(os.getpid(), 7), chunksize=5)
+    delivered = []
+    with pytest.warns(FallbackWarning), pytest.raises(StrategyError, match=": 7"):
+        for value in results:
+            delivered.append(value)
+    assert delivered == [x for x in range(20) if x != 7]
+
+
+def test_a_death_is_an_error_when_fallback_is_off():
+    config = ParallelConfig(preferred="processes", max_workers=2, force_serial_on_failure=False)
+    with (
+        ParallelExecutor(config) as executor,
+        pytest.raises(StrategyError, match="died while items"),
+    ):
+        list(executor.map(tasks.kill_at_once_if_worker, range(5), shared=os.getpid()))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda ex: ex.map(tasks.identity, [1, tasks.FailsToLoad(), 3]),
+        lambda ex: ex.map(tasks.fails_to_return, range(4)),
+    ],
+    ids=["argument", "result"],
+)
+def test_what_fails_to_load_runs_in_the_caller(processes, run):
+    with pytest.warns(FallbackWarning, match="It runs serially in the caller"):
+        results = list(run(processes))
+    assert len(results) == processes.report.n_tasks == len(results)
+    assert workers(), "the pool was not broken"
+
+
+def test_many_items_that_cannot_travel_stop_the_sending(processes):
+    locks = [threading.Lock() for _ in range(10)]
+    with pytest.warns(FallbackWarning) as caught:
+        assert list(processes.map(tasks.identity, locks)) == locks
+    assert len(caught) == 1
+
+
+def test_sys_exit_in_a_task_travels(processes):
+    with pytest.raises(SystemExit) as caught:
+        list(processes.map(tasks.exit_politely, range(4)))
+    assert caught.value.code == 5
+
+
+def test_the_warning_points_at_the_caller(processes):
+    with pytest.warns(FallbackWarning) as caught:
+        list(processes.map(tasks.fails_to_return, range(4)))
+    assert caught[0].filename == __file__
+
+
+class CannotStart(Strategy):
+    name = "broken"
+
+    def start(self, n_workers):
+        raise OSError("no cluster here")
+
+    def submit(self, call):
+        raise AssertionError
+
+    def stop(self, *, kill=False):
+        pass
+
+
+class CannotSubmit(CannotStart):
+    def start(self, n_workers):
+        pass
+
+    def submit(self, call):
+        raise ConnectionError("lost the cluster")
+
+
+@pytest.mark.parametrize("strategy", [CannotStart(), CannotSubmit()])
+def test_a_strategy_that_fails_is_replaced_by_the_caller(strategy):
+    config = ParallelConfig(preferred=strategy, max_workers=2)
+    with ParallelExecutor(config) as executor:
+        with pytest.warns(FallbackWarning, match="run serially in the caller"):
+            assert list(executor.map(square, range(30))) == [x * x for x in range(30)]
+        config.set_params(force_serial_on_failure=False)
+        with pytest.raises(StrategyError, match="could not start") as caught:
+            list(executor.map(square, range(30)))
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+class DiesAtStart(ProcessPoolExecutorStrategy):
+    """Workers that exit before they take a call."""
+
+    def start(self, n_workers):
+        from joblib.externals.loky.process_executor import ProcessPoolExecutor
+
+        self._pool = ProcessPoolExecutor(n_workers, initializer=os._exit, initargs=(3,))
+
+
+def test_workers_that_exit_during_start_up_blame_no_item():
+    config = ParallelConfig(preferred=DiesAtStart(), max_workers=2)
+    with ParallelExecutor(config) as executor, pytest.warns(FallbackWarning):
+        assert list(executor.map(square, range(6))) == [x * x for x in range(6)]
+
+
+@pytest.mark.parametrize("preferred", ["threads", "processes"])
+def test_a_hanging_task_times_out_and_leaves_nothing(preferred, tmp_path):
+    config = ParallelConfig(preferred=preferred, max_workers=2, task_timeout=0.3)
+    never = str(tmp_path / "never")
+    with ParallelExecutor(config) as executor:
+        results = executor.map(tasks.wait_for_file, [0, 1, 0, 0], shared=never, chunksize=1)
+        assert next(results) == 0
+        with pytest.raises(TimeoutError, match=r"Item 1 took longer than task_timeout=0\.3"):
+            next(results)
+        (tmp_path / "never").touch()  # lets an abandoned thread go
+        assert list(executor.map(square, [3])) == [9]
+
+
+@pytest.mark.parametrize("preferred", ["serial", "threads", "processes"])
+def test_a_map_times_out(preferred):
+    config = ParallelConfig(preferred=preferred, max_workers=2)
+    with ParallelExecutor(config) as executor:
+        results = executor.map(time.sleep, [0.2] * 100, timeout=0.5)
+        with pytest.raises(TimeoutError, match="timeout"):
+            list(results)
+
+
+@pytest.mark.parametrize("preferred", ["threads", "processes"])
+def test_cancel_from_another_thread_wakes_the_consumer(preferred, tmp_path):
+    flag = tmp_path / "flag"
+    config = ParallelConfig(preferred=preferred, max_workers=2)
+    with ParallelExecutor(config) as executor:
+        results = executor.map(tasks.wait_for_file, [0, 1, 1, 1], shared=str(flag))
+        assert next(results) == 0
+        timer = threading.Timer(0.2, executor.cancel)
+        timer.start()
+        with pytest.raises(CancelledError):
+            next(results)
+        timer.join()
+        flag.touch()
+
+
+def test_cancelling_one_map_does_not_disturb_another(processes, tmp_path):
+    """They share workers; those of the cancelled map are killed, the other sends again."""
+    flag = tmp_path / "flag"
+    blocked = processes.map(tasks.wait_for_file, [1] * 4, shared=str(flag))
+    other = processes.map(square, range(30))
+    blocked.cancel()
+    assert list(other) == [x * x for x in range(30)]
+    assert other.report.fallbacks == []
+
+
+def test_full_disk_while_sharing_state(processes, temp_root, monkeypatch):
+    from ce_parallel.executor import _broadcast
+
+    def no_space(path, parts):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_broadcast, "_write", no_space)
+    shared = np.zeros(100_000)
+    with pytest.warns(FallbackWarning, match="No space left"):
+        assert list(processes.map(lambda s, x: s.size + x, [1, 2], shared=shared)) == [
+            100_001,
+            100_002,
+        ]
+    assert list(processes.map(square, [2])) == [4]
+
+
+def run_script(tmp_path, body, **popen):
+    """Start `body` as a script without a ``__main__`` guard; temporary folders go to `tmp_path`."""
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(body))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    environment = {**os.environ, "PYTHONPATH": root, "JOBLIB_TEMP_FOLDER": str(tmp_path)}
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **popen,
+    )
+
+
+def test_a_script_without_main_guard_works_and_exits_with_a_live_executor(tmp_path):
+    """Functions and classes of the script travel by value."""
+    process = run_script(
+        tmp_path,
+        """
+        from ce_parallel.executor import ParallelConfig, ParallelExecutor
+        class Point:
+            def __init__(self, x): self.x = x
+        def shift(p): return Point(p.x + 1)
+        executor = ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2))
+        results = list(executor.map(shift, [Point(1), Point(2)]))
+        print([p.x for p in results], all(type(p) is Point for p in results))
+        """,
+    )
+    out, err = process.communicate(timeout=40)
+    assert (process.returncode, out.strip(), err) == (0, "[2, 3] True", "")
+
+
+BLOCKED = """
+    import os, sys, time
+    import numpy as np
+    from ce_parallel.executor import ParallelConfig, ParallelExecutor
+    def task(shared, x):
+        print(os.getpid(), flush=True)
+        time.sleep(60 if os.getpid() != parent else 0)
+    parent = os.getpid()
+    with ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2)) as executor:
+        list(executor.map(task, range(8), shared=np.zeros(100_000), chunksize=1))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("sign", ["SIGINT", "SIGKILL"])
+def test_interrupted_or_killed_callers_leave_no_worker_and_no_file(sign, tmp_path):
+    process = run_script(tmp_path, BLOCKED, start_new_session=True)
+    pids = [int(process.stdout.readline()) for _ in range(2)]
+    assert list(tmp_path.glob("ce_parallel-*"))
+    process.send_signal(getattr(signal, sign))
+    process.wait(timeout=20)
+    gone = wait_until(lambda: not any(map(psutil.pid_exists, pids)))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    err = process.communicate()[1]
+    assert gone
+    if sign == "SIGINT":
+        assert err.rstrip().endswith("KeyboardInterrupt")
+    assert wait_until(lambda: not list(tmp_path.glob("ce_parallel-*")))
