@@ -519,19 +519,19 @@ def _explain_rows(
         )
     tiles = list(make_tiles(rows, shape, options))
     base = np.empty((3, len(rows)))
-    weights = np.full((3, *rows.shape), np.nan)
+    weights = np.zeros((3, *rows.shape))
     workload = Workload(
         name="explain", n_tasks=len(tiles), payload_bytes=max(tile.rows.nbytes for tile in tiles)
     )
     with acquire_executor(config) as executor:
         results = executor.map(explain_tile, tiles, shared=plan, workload=workload)
         for result in results:
-            stop = result.start + result.alternative.shape[1]
-            weights[:, result.start : stop, result.features] = result.alternative
+            here = slice(result.start, result.start + result.alternative.shape[1])
             if result.base is not None:
-                base[:, result.start : stop] = result.base
-    np.subtract(base[0, :, None], weights, out=weights)
-    weights[np.isnan(weights)] = 0.0
+                base[:, here] = result.base
+            weight = base[0, here, None] - result.alternative
+            weight[np.isnan(weight)] = 0.0  # no alternative
+            weights[:, here, result.features] = weight
     return base, weights, results.report
 
 

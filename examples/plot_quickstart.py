@@ -56,7 +56,7 @@ data = load_breast_cancer(as_frame=True)
 tumours, truth, speed = explain(
     RandomForestClassifier(random_state=0), data.data, data.target_names[data.target]
 )
-tell(tumours, 0, "Probability that tumour 0 is malignant", truth[0])
+tell(tumours, 26, "Probability that tumour 26 is malignant", truth[26])
 tell_run(tumours, speed)
 
 # %%
@@ -75,6 +75,6 @@ tell_run(patients, speed)
 # ----------------------------
 # Bars are weights, thin lines their intervals; the grey band is the interval of the prediction.
 
-display = tumours.plot(0, max_rules=TOP)
+display = tumours.plot(26, max_rules=TOP)
 display.figure_.savefig("quickstart.png", dpi=150)
-print("The explanation of tumour 0 is drawn in quickstart.png")
+print("The explanation of tumour 26 is drawn in quickstart.png")

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+from functools import cache
 
 import joblib
 import numpy as np
@@ -31,14 +32,19 @@ ESTIMATORS = {
 STRATEGIES = ["serial", "threads", "processes", "joblib", "auto"]
 
 
-@pytest.fixture(scope="module", params=ESTIMATORS)
-def case(request):
+@cache
+def serial(name):
     """An estimator, its data, and what a serial run makes of them."""
-    estimator = ESTIMATORS[request.param]
-    make = make_regression if "r" in request.param and "regression" in request.param else None
-    make = make_regression if request.param in ("ridge", "forest regression") else make
-    X, y = (make or make_classification)(n_samples=3000, n_features=12, random_state=0)
+    regression = name in ("ridge", "forest regression")
+    make = make_regression if regression else make_classification
+    X, y = make(n_samples=3000, n_features=12, random_state=0)
+    estimator = ESTIMATORS[name]
     return estimator, X, y, run(estimator, X, y, ParallelConfig(preferred="serial"))
+
+
+@pytest.fixture(params=ESTIMATORS)
+def case(request):
+    return serial(request.param)
 
 
 def run(estimator, X, y, config):
@@ -65,18 +71,14 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.fixture(scope="module", params=[(s, w) for s in STRATEGIES for w in (1, 2, 3)], ids=str)
-def config(request):
-    """One strategy and number of workers; its pool stays warm over all cases."""
-    preferred, max_workers = request.param
+@pytest.mark.parametrize("max_workers", [1, 2, 3])
+@pytest.mark.parametrize("preferred", STRATEGIES)
+def test_every_strategy_and_number_of_workers(preferred, max_workers):
     config = ParallelConfig(preferred=preferred, max_workers=max_workers)
     with ParallelExecutor(config):
-        yield config
-
-
-def test_every_strategy_and_number_of_workers(config, case):
-    estimator, X, y, expected = case
-    assert_same(run(estimator, X, y, config), expected)
+        for name in ESTIMATORS:
+            estimator, X, y, expected = serial(name)
+            assert_same(run(estimator, X, y, config), expected)
 
 
 @pytest.mark.parametrize("budget", [10 * 2**20, 2**28, 2**40])

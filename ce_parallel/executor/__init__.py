@@ -4,7 +4,8 @@
 ``_config``      `ParallelConfig` and the grammar of ``CE_PARALLEL``
 ``_selection``   who decides on a strategy; the cost model
 ``_probe``       measures the first item of a map
-``_engine``      runs a map: order, look-ahead, retries, cancellation
+``_run``         a map's job, its serial run, the iterator users hold
+``_engine``      a map's run on workers: order, look-ahead, retries, cancellation
 ``_submit``      runs one call
 ``_pool``        started strategies, kept warm, replaced when they break
 ``_transport``   what runs in a worker; everything is pickled to bytes there
@@ -24,8 +25,9 @@ Nothing here knows what the tasks compute.
 """
 
 from ._config import ParallelConfig
-from ._facade import MapIterator, ParallelExecutor, acquire_executor
+from ._facade import ParallelExecutor, acquire_executor
 from ._metrics import ExecutionReport, Hook, TaskRecord, observe
+from ._run import MapIterator
 from ._selection import Decision, Machine, Workload, decide
 from .strategies import (
     FuturesStrategy,

@@ -27,14 +27,14 @@ import numpy as np
 from joblib.externals.loky.backend import resource_tracker
 
 try:
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 except ImportError:  # joblib < 1.6 brings its own
     from joblib.externals import cloudpickle
 
 INLINE_BYTES = 64 * 1024  # below this a file costs more than the bytes in each call
 ALIGNMENT = 64
 KEPT_IN_CALLER = 4
-KEPT_IN_WORKER = 8  # a function and a shared state for each of a few maps
+KEPT_IN_WORKER = 4  # function and shared state of two maps; more would hold on to old plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +151,14 @@ class Broadcast:
 
     def _send(self, obj: Any) -> Handle:
         buffers: list[pickle.PickleBuffer] = []
-        stream = cloudpickle.dumps(
-            obj, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append
-        )
+        stream = dumps(obj, buffer_callback=buffers.append)
         raw = [memoryview(stream)] + [buffer.raw() for buffer in buffers]
         size = sum(part.nbytes for part in raw)
         token = uuid.uuid4().hex
         if size <= INLINE_BYTES:
             inline = stream
             if buffers:  # in band: the handle is one string of bytes
-                inline = cloudpickle.dumps(obj, protocol=pickle.HIGHEST_PROTOCOL)
+                inline = dumps(obj)
             return Handle(token, size, inline=inline)
         path = Path(self._make_folder(size)) / token
         return Handle(token, size, path=str(path), spans=_write(path, raw))
@@ -173,6 +171,11 @@ class Broadcast:
             resource_tracker.register(folder, "folder")
             self._folder = folder
         return self._folder
+
+
+def dumps(obj: Any, **options: Any) -> bytes:
+    """Pickle by cloudpickle: functions and classes of a script or notebook travel by value."""
+    return bytes(cloudpickle.dumps(obj, protocol=pickle.HIGHEST_PROTOCOL, **options))
 
 
 def is_frozen(obj: Any) -> bool:

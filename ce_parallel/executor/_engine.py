@@ -20,15 +20,13 @@ and "nothing twice" need no book-keeping. What can go wrong with the head, and w
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import BrokenExecutor, Future
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -37,144 +35,14 @@ from . import _limits
 from ._broadcast import Broadcast, Handle
 from ._metrics import ExecutionReport
 from ._pool import Pool, PoolClosedError, Session
+from ._run import Job, Piece, SerialRun, add_note, brief, caller_level
 from ._selection import chunk_for
-from ._transport import ERROR, VALUE, LocalCall, RemoteCall, Reply, bind, pack_items, unpack
+from ._transport import ERROR, VALUE, LocalCall, RemoteCall, Reply, pack_items, unpack
 from .strategies import ProcessPoolExecutorStrategy
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
 MAX_TRANSPORT_FAILURES = 3  # items that cannot travel, before nothing is sent any more
 _logger = logging.getLogger("ce_parallel")
-
-
-@dataclass(slots=True)
-class Job:
-    """What a map has to do. `first` is the number of the first item in `items`."""
-
-    func: Callable[..., Any]
-    items: Iterator[Any]
-    n_tasks: int | None
-    shared: Any = None
-    has_shared: bool = False
-    star: bool = False
-    first: int = 0
-    chunksize: int | None = None
-    cost: float | None = None
-    deadline: float | None = None
-    task_timeout: float | None = None
-    strict: bool = False
-
-    @property
-    def task(self) -> Callable[..., Any]:
-        """A function of one item."""
-        return bind(self.func, self.shared, self.has_shared, self.star)
-
-
-def add_note(error: BaseException, index: int) -> None:
-    """Name the item on its error."""
-    error.add_note(f"Raised by item {index} of a ce_parallel map.")
-
-
-def caller_level() -> int:
-    """Return the `stacklevel` of the first frame outside this package."""
-    here = os.path.dirname(__file__)
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def brief(error: BaseException) -> str:
-    """Return type and first line of an error."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-class SerialRun:
-    """Run every item here, when its result is asked for."""
-
-    def __init__(self, job: Job, report: ExecutionReport) -> None:
-        self.job = job
-        self.report = report
-        self.cancelled = False
-
-    def start(self) -> None:
-        """Do nothing: items run as they are asked for."""
-
-    def cancel(self) -> None:
-        """Raise ``CancelledError`` instead of the next result."""
-        self.cancelled = True
-
-    def stop(self) -> None:
-        """End the run; harmless when it has ended."""
-        self.report.finish()
-
-    def results(self) -> Iterator[Any]:
-        """Yield results in order."""
-        task, add, clock = self.job.task, self.report.add, time.perf_counter
-        limited = self.job.deadline is not None or self.job.task_timeout is not None
-        with _limits.one_inner_thread():
-            for index, item in enumerate(self.job.items, self.job.first):
-                if limited or self.cancelled:
-                    self.check()
-                start = clock()
-                try:
-                    value = task(item)
-                except BaseException as error:
-                    add_note(error, index)
-                    raise
-                end = clock()
-                if limited:
-                    self.check_task(index, end - start)
-                add(index, start, end)
-                yield value
-
-    def check(self) -> None:
-        """Raise if the map was cancelled or its time is over."""
-        if self.cancelled:
-            raise CancelledError("The map was cancelled.")
-        if self.job.deadline is not None and time.perf_counter() > self.job.deadline:
-            raise TimeoutError("The map took longer than its timeout.")
-
-    def check_task(self, index: int, seconds: float) -> None:
-        """Raise if item `index` took too long."""
-        allowed = self.job.task_timeout
-        if allowed is not None and seconds > allowed:
-            raise TimeoutError(f"Item {index} took longer than task_timeout={allowed} s.")
-
-
-@dataclass(slots=True, eq=False)
-class Piece:
-    """Consecutive items that travel in one call.
-
-    A piece with a `failure` runs in the caller; the empty string is a failure that has been
-    announced already.
-    """
-
-    first: int
-    items: list[Any]
-    future: "Future[Reply] | None" = None
-    session: Session | None = None
-    submitted: float = 0.0
-    n_bytes: int = 0
-    deaths: int = 0
-    alone: bool = False
-    failure: str | None = None
-    cause: BaseException | None = None
-
-    def split(self) -> "list[Piece]":
-        """Return one unsent piece per item, with one more death."""
-        first, deaths = self.first, self.deaths + 1
-        return [Piece(first + k, [item], deaths=deaths) for k, item in enumerate(self.items)]
-
-    def is_out(self) -> bool:
-        """Say whether the piece was sent and has no reply, or never will have one."""
-        if self.future is None:
-            return False
-        return not self.future.done() or self.future.cancelled() or bool(self.future.exception())
-
-    def is_lost(self, session: Session) -> bool:
-        """Say whether `session` took the piece and will not answer."""
-        return self.session is session and self.is_out()
 
 
 class PoolRun(SerialRun):
@@ -196,9 +64,10 @@ class PoolRun(SerialRun):
         self._trouble: tuple[str, BaseException] | None = None
         self._warned = False
         self._deaths = 0
+        self._came_up = False  # a session that died had a worker that answered before
         self._retrying = False
         self._transport_failures = 0
-        self._poisoned: list[tuple[int, BaseException]] = []
+        self._poisoned: list[tuple[int, BaseException | None]] = []
 
     # -- from items to calls ---------------------------------------------------------
 
@@ -232,8 +101,7 @@ class PoolRun(SerialRun):
         size = self._chunk()
         items: list[Any] = []
         try:
-            items.extend(islice(self.job.items, 1))
-            for item in islice(self.job.items, size - 1):
+            for item in islice(self.job.items, size):
                 items.append(item)
         except Exception as error:
             self._items_error = error
@@ -274,7 +142,11 @@ class PoolRun(SerialRun):
         try:
             session = piece.session = pool.session()
             try:
-                piece.future = session.submit(call)
+                piece.future = self._submit(session, call)
+                if piece.future is None:  # it broke before this map, so it lost nothing of ours
+                    pool.renew_after(session)
+                    session = piece.session = pool.session()
+                    piece.future = session.submit(call)
             except BrokenExecutor as error:
                 piece.future = Future()
                 piece.future.set_exception(error)
@@ -290,6 +162,15 @@ class PoolRun(SerialRun):
             piece.failure = ""
         else:
             piece.future.add_done_callback(lambda _: self._wake.set())
+
+    def _submit(self, session: Session, call: Callable[[], Reply]) -> "Future[Reply] | None":
+        """Return the call's future, or None if an unused session turns out to be broken."""
+        try:
+            return session.submit(call)
+        except BrokenExecutor:
+            if any(p.session is session and p.future is not None for p in self._pieces):
+                raise
+            return None
 
     def _call(self, piece: Piece) -> Callable[[], Reply]:
         if not self.pool.prototype.crosses_process:
@@ -319,9 +200,6 @@ class PoolRun(SerialRun):
             if self._items_error is not None:
                 raise self._items_error
             self._name_poisoned()
-        except TimeoutError:
-            self.stop(abandon=True)
-            raise
         finally:
             self.stop()
 
@@ -334,13 +212,14 @@ class PoolRun(SerialRun):
         self._wait(piece)
         if piece.failure is not None:
             return True
-        assert piece.future is not None and piece.session is not None
-        error = None if piece.future.cancelled() else piece.future.exception()
-        if error is None and not piece.future.cancelled():
-            return True
-        if piece.session.deliberate or piece.future.cancelled():
+        assert piece.future is not None
+        assert piece.session is not None
+        if piece.future.cancelled() or (piece.session.deliberate and piece.is_out()):
             self._send_again(piece.session)
             return False
+        error = piece.future.exception()
+        if error is None:
+            return True
         if isinstance(error, BrokenExecutor):
             self._worker_died(piece.session, error)
             return False
@@ -468,6 +347,7 @@ class PoolRun(SerialRun):
     def _worker_died(self, session: Session, error: BaseException) -> None:
         """Keep what is finished; try the rest again, or find out who kills workers."""
         self._deaths += 1
+        self._came_up = self._came_up or not self._never_came_up(session)
         sent = [p.future for p in self._pieces if p.session is session and p.future]
         wait_for(sent, timeout=10)  # the first to fail is a moment ahead of the others
         self.pool.renew_after(session)
@@ -519,19 +399,21 @@ class PoolRun(SerialRun):
         try:
             self._send(piece, self._call(piece), pool)
             self._wait(piece)
-            if piece.failure is not None:
-                return True
-            assert piece.future is not None and piece.session is not None
-            error = piece.future.exception()
-            if error is None:
-                return True
-            if self._never_came_up(piece.session):
-                piece.failure = ""  # no worker started, so the item killed none
-                return True
-            if not isinstance(error, BrokenExecutor):
-                piece.failure, piece.cause = f"cannot travel ({brief(error)})", error
-                return True
-            self._poisoned.append((piece.first, error))
+            if piece.failure is None:
+                assert piece.future is not None
+                assert piece.session is not None
+                error = piece.future.exception()
+                if error is None:
+                    return True
+                if not isinstance(error, BrokenExecutor):
+                    piece.failure, piece.cause = f"cannot travel ({brief(error)})", error
+                    return True
+                piece.cause = error
+                if self._never_came_up(piece.session):
+                    piece.failure = ""
+            if piece.failure is not None and not self._came_up:
+                return True  # no worker ever started, so the item killed none
+            self._poisoned.append((piece.first, piece.cause))
             self._pieces.popleft()
             return False
         finally:
@@ -546,8 +428,9 @@ class PoolRun(SerialRun):
         if self._poisoned:
             names = ", ".join(str(index) for index, _ in self._poisoned)
             raise StrategyError(
-                f"These items killed their worker three times, the last time alone in a pool: "
-                f"{names}. They were not run in the caller; every other item was delivered."
+                f"These items kill their workers: {names}. They were in flight at two deaths and "
+                "again when they ran alone, and were never run in the caller. Every other item "
+                "was delivered."
             ) from self._poisoned[0][1]
 
     # -- the end ---------------------------------------------------------------------
@@ -555,27 +438,27 @@ class PoolRun(SerialRun):
     def cancel(self) -> None:
         """Cancel from any thread; the consumer gets ``CancelledError``."""
         super().cancel()
-        self._end_sessions(list(self._pieces), abandon=False)
+        self._end_sessions(list(self._pieces))
         self._wake.set()
 
-    def stop(self, *, abandon: bool = False) -> None:
+    def stop(self) -> None:
         """Cancel what is unfinished and let go of everything; harmless when all is done.
 
         Worker processes with unfinished calls are killed at once. Threads finish their
-        current task, unless they are abandoned.
+        current task, unless time is over: then they are abandoned.
         """
         pieces = list(self._pieces)
         self._pieces.clear()
         self._exhausted = True
-        self._end_sessions(pieces, abandon=abandon)
+        self._end_sessions(pieces)
         self._held.close()
         self.report.finish()
 
-    def _end_sessions(self, pieces: list[Piece], *, abandon: bool) -> None:
+    def _end_sessions(self, pieces: list[Piece]) -> None:
         """Kill before cancelling: loky's kill fails on futures that are already cancelled."""
         sent = [(p.future, p.session) for p in pieces if p.future is not None and p.session]
         for session in {session for future, session in sent if not future.done()}:
-            if session.strategy.crosses_process or abandon:
+            if session.strategy.crosses_process or self.timed_out:
                 session.end(kill=True, deliberate=True)
         for future, _ in sent:
             future.cancel()

@@ -8,7 +8,6 @@ map --> validate --> asked_for? --no--> probe --> decide
 import contextlib
 import itertools
 import logging
-import os
 import threading
 import time
 import weakref
@@ -21,13 +20,13 @@ from typing import Any, Self
 
 import joblib
 
-from . import _limits
 from ._broadcast import Broadcast
 from ._config import ParallelConfig, read_environment, validate
-from ._engine import Job, PoolRun, SerialRun, add_note
+from ._engine import PoolRun
 from ._metrics import ExecutionReport, Hook, observers
 from ._pool import Pool, measured_start
-from ._probe import approximate_bytes, probe
+from ._probe import approximate_bytes, peek, probe
+from ._run import Job, MapIterator, SerialRun
 from ._selection import (
     Choice,
     Decision,
@@ -46,55 +45,6 @@ _logger = logging.getLogger("ce_parallel")
 _ambient: "ContextVar[ParallelExecutor | None]" = ContextVar("ce_parallel_executor", default=None)
 
 MANY_TASKS = 20  # beyond it a second item is measured: a first one often pays for warming up
-
-
-class MapIterator(Iterator[Any]):
-    """Results of one map, in order.
-
-    Attributes
-    ----------
-    report : ExecutionReport
-        Of this map.
-    """
-
-    def __init__(self, run: SerialRun, head: Sequence[Outcome] = ()) -> None:
-        self.report = run.report
-        self._run = run
-        self._results = _results(run, head)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
-        return next(self._results)
-
-    def cancel(self) -> None:
-        """Cancel from any thread; the next result is a ``CancelledError``."""
-        self._run.cancel()
-
-    def close(self) -> None:
-        """Cancel what has not been asked for."""
-        self._results.close()  # type: ignore[attr-defined]
-        self._run.stop()
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):
-            self.close()
-
-
-def _results(run: SerialRun, head: Sequence[Outcome]) -> Iterator[Any]:
-    """Yield measured results first, then those of `run`."""
-    try:
-        for index, outcome in enumerate(head):
-            run.check()
-            if outcome.kind == ERROR:
-                add_note(outcome.value, index)
-                raise outcome.value
-            run.report.add(index, outcome.start, outcome.end)
-            yield outcome.value
-        yield from run.results()
-    finally:
-        run.stop()
 
 
 class ParallelExecutor(Executor):
@@ -140,7 +90,7 @@ class ParallelExecutor(Executor):
 
     # -- map -------------------------------------------------------------------------
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         func: Callable[..., Any],
         *iterables: Iterable[Any],
@@ -185,6 +135,10 @@ class ParallelExecutor(Executor):
         The iterator raises a task's own exception unchanged, with a note naming the item;
         ``TimeoutError``; ``CancelledError`` once cancelled; and `StrategyError` for items
         that killed their workers, or for any failure with ``force_serial_on_failure=False``.
+
+        While a map runs here or in threads, BLAS and OpenMP use one thread in this process,
+        so that every strategy computes the same bits; afterwards they are as before.
+        A task whose result cannot travel runs a second time, in the caller.
         """
         self._check_open()
         config = validate(self.config)
@@ -254,7 +208,9 @@ class ParallelExecutor(Executor):
         hint = config.task_cost_hint_seconds
         if hint is not None:
             workload = replace(workload, task_cost_seconds=hint)
-        first = list(itertools.islice(job.items, 2))
+        if job.n_tasks is None:
+            job.n_tasks = workload.n_tasks
+        first, job.items = peek(job.items, 2)
         machine = self._machine(config) if len(first) == 2 else Machine()
         if (machine.cap or machine.cpus) == 1:
             job.items = itertools.chain(first, job.items)
@@ -307,9 +263,9 @@ class ParallelExecutor(Executor):
         job.cost = cost
         return self._start(job, choice, report), head
 
-    def _sizes(self, job: Job, item: Any, workload: Workload) -> dict[str, int]:
+    def _sizes(self, job: Job, item: Any, workload: Workload) -> dict[str, Any]:
         """Return the byte counts that `workload` leaves open, roughly."""
-        sizes = {}
+        sizes: dict[str, Any] = {}
         if workload.payload_bytes is None:
             sizes["payload_bytes"] = approximate_bytes(item)
         if workload.shared_bytes is None:

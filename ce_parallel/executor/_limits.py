@@ -11,6 +11,7 @@ BLAS pools are global to a process, OpenMP limits belong to a thread, hence two 
 """
 
 import contextlib
+import multiprocessing.connection
 import os
 import sys
 import threading
@@ -56,14 +57,20 @@ def settle_process(parent: int) -> None:
     if loky is not None:
         # loky restarts workers whose memory grew by 300 MB, and counts mapped shared state.
         loky._USE_PSUTIL = False  # type: ignore[attr-defined]
-    if os.name == "posix" and os.getppid() == parent:
-        threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
 
 
 def _follow_parent(parent: int) -> None:
     """End this worker soon after its parent was killed."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
+    process = multiprocessing.parent_process()
+    sentinel = getattr(process, "_sentinel", None)
+    if sentinel is not None:
+        multiprocessing.connection.wait([sentinel])
+    elif os.name == "posix" and os.getppid() == parent:  # loky's workers
+        while os.getppid() == parent:
+            time.sleep(1.0)
+    else:
+        return  # somebody else's worker, perhaps on another machine
     os._exit(1)
 
 

@@ -25,9 +25,9 @@ MAX_RECORDS = 4096
 
 
 class TaskRecord(NamedTuple):
-    """One task. Times in seconds; `start` counts from the map call."""
+    """One task: the number of its item; times in seconds, `start` from the map call."""
 
-    index: int
+    item: int
     start: float
     queue_wait: float
     run_time: float
@@ -100,7 +100,7 @@ class ExecutionReport:
     records : list of TaskRecord
         Every task of a small map, an even sample of a large one.
     payload_bytes, result_bytes : int
-        What was pickled on the way to workers (shared state included) and back.
+        Pickled size of the items on their way to workers, and of results on their way back.
     """
 
     def __init__(self, decision: Decision, hooks: Sequence[Hook] = ()) -> None:
@@ -220,7 +220,7 @@ class ExecutionReport:
             self.records.append(record)
             if len(self.records) > MAX_RECORDS:
                 self._stride *= 2
-                self.records = [r for r in self.records if r.index % self._stride == 0]
+                self.records = [r for r in self.records if r.item % self._stride == 0]
         if self._hooks:
             self._tell("on_task_done", record)
 

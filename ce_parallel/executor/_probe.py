@@ -10,10 +10,13 @@ released. It says nothing of how *large* each released stretch is.
 """
 
 import _thread
+import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from . import _limits
 from ._transport import Outcome, run_items
@@ -82,19 +85,42 @@ def probe(task: Callable[..., Any], item: Any, consider: Consider) -> tuple[Outc
     return outcome, heartbeat.share()
 
 
+def peek(items: Iterator[Any], n: int) -> tuple[list[Any], Iterator[Any]]:
+    """Return the first `n` items and the rest, which raises what drawing them raised."""
+    seen: list[Any] = []
+    try:
+        for item in itertools.islice(items, n):
+            seen.append(item)
+    except Exception as error:
+        return seen, _raising(error)
+    return seen, items
+
+
+def _raising(error: Exception) -> Iterator[Any]:
+    raise error
+    yield
+
+
 def approximate_bytes(obj: Any, depth: int = 3) -> int:
     """Return roughly how large `obj` is when pickled, without pickling it.
 
     Looks at arrays, strings and, `depth` levels down, into containers and attributes; at most
-    at 1,000 elements of each.
+    at 1,000 elements of each. What cannot be estimated counts nothing.
     """
+    try:
+        return _bytes_of(obj, depth)
+    except Exception:  # an odd object must not fail a map for an estimate
+        return 0
+
+
+def _bytes_of(obj: Any, depth: int) -> int:
     size = getattr(obj, "nbytes", None)
     if isinstance(size, int):
         return size
     if isinstance(obj, str | bytes | bytearray):
         return len(obj)
     if hasattr(obj, "memory_usage"):  # a pandas object
-        return int(obj.memory_usage(index=False).sum())
+        return int(np.sum(obj.memory_usage(index=False)))
     if depth == 0:
         return 64
     if isinstance(obj, dict):
@@ -103,5 +129,5 @@ def approximate_bytes(obj: Any, depth: int = 3) -> int:
         parts = list(obj)
     else:
         parts = list(getattr(obj, "__dict__", {}).values())
-    seen = [approximate_bytes(part, depth - 1) for part in parts[:1000]]
+    seen = [_bytes_of(part, depth - 1) for part in parts[:1000]]
     return 64 + int(sum(seen) * (len(parts) / max(1, len(seen))))

@@ -177,6 +177,8 @@ def _choice(step: int, strategy: Strategy, workers: int, reason: str) -> Choice:
 
 def _joblib_context(config: ParallelConfig) -> Choice | None:
     """Step 5: a joblib context that the user opened, at nesting level 0."""
+    if _limits.in_worker():
+        return None  # the context is ours
     with joblib.parallel_config() as active:
         backend, n_jobs = active["backend"], active["n_jobs"]
     named = isinstance(backend, ParallelBackendBase)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError
 from typing import Any
 
 from ..exceptions import FallbackWarning, StrategyError
@@ -52,8 +52,7 @@ def submit_remote(
     try:
         (handle,) = held.enter_context(broadcast.lease(call))
         remote = RemoteCall(handle, None, True, pack_items([()]), os.getpid())
-        session = pool.session()
-        inner = session.submit(remote)
+        inner = _send(remote, pool)
     except Exception as error:
         held.close()
         message = f"{call.func} could not be sent ({type(error).__name__}: {error})"  # type: ignore[attr-defined]
@@ -65,8 +64,6 @@ def submit_remote(
 
     def done(finished: "Future[Reply]") -> None:
         held.close()
-        if not finished.cancelled() and finished.exception() is not None and not session.ended:
-            pool.renew_after(session)
         _pass_on(finished, outer)
 
     def cancelled(future: "Future[Any]") -> None:
@@ -76,6 +73,16 @@ def submit_remote(
     outer.add_done_callback(cancelled)
     inner.add_done_callback(done)
     return outer
+
+
+def _send(call: RemoteCall, pool: Pool) -> "Future[Reply]":
+    """Submit to the pool, or to a fresh one if it broke earlier."""
+    session = pool.session()
+    try:
+        return session.submit(call)
+    except BrokenExecutor:
+        pool.renew_after(session)
+        return pool.session().submit(call)
 
 
 def _pass_on(inner: "Future[Reply]", outer: "Future[Any]") -> None:

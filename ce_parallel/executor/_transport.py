@@ -21,9 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-
 from . import _limits
-from ._broadcast import Handle, cloudpickle
+from ._broadcast import Handle, dumps
 
 VALUE, ERROR, TRANSPORT = "value", "error", "transport"
 
@@ -116,7 +115,7 @@ def ping() -> int:
 
 def pack_items(items: Sequence[Any]) -> bytes:
     """Pickle a chunk of items; cloudpickle, because an item may be a lambda or a local class."""
-    return cloudpickle.dumps(items, protocol=pickle.HIGHEST_PROTOCOL)  # type: ignore[no-any-return]
+    return dumps(items)
 
 
 def unpack(reply: Reply) -> list[Outcome]:
@@ -161,7 +160,7 @@ def _pack_one(outcome: Outcome) -> Outcome:
     try:
         if outcome.kind == ERROR:
             _annotate_with_traceback(outcome.value)
-        data = cloudpickle.dumps(outcome.value, protocol=pickle.HIGHEST_PROTOCOL)
+        data = dumps(outcome.value)
         if outcome.kind == ERROR:
             _check_round_trip(outcome.value, pickle.loads(data))
     except Exception as error:

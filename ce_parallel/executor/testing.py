@@ -86,6 +86,12 @@ def kill_worker_once(shared: tuple[str, int], x: int) -> int:
     return x
 
 
+def drain(results: Iterator[Any], *, into: list[Any]) -> None:
+    """Append results one by one, so that those before an error are kept."""
+    for value in results:
+        into.append(value)
+
+
 class StrategyContract:
     """Inherit and define `make_strategy`.
 
@@ -140,8 +146,9 @@ class StrategyContract:
 
         def items() -> Iterator[int]:
             nonlocal drawn
-            for drawn in range(1, 101):
-                yield drawn
+            for item in range(1, 101):
+                drawn = item
+                yield item
 
         ahead = 0
         for n, value in enumerate(executor.map(square, items(), chunksize=1), start=1):
@@ -166,7 +173,7 @@ class StrategyContract:
         """Type and arguments are the task's; a note names the item."""
         results = executor.map(fail_on_three, range(8))
         assert [next(results) for _ in range(3)] == [0, 1, 2]
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(ValueError, match="three is too much") as caught:
             next(results)
         assert caught.value.args == ("three is too much", 3)
         assert any("item 3" in note for note in caught.value.__notes__)
@@ -175,9 +182,11 @@ class StrategyContract:
         self, executor: ParallelExecutor, crosses: bool
     ) -> None:
         """The item runs again in the caller, where the error is the real one."""
-        with pytest.warns(FallbackWarning) if crosses else _nothing():
-            with pytest.raises(OddError) as caught:
-                list(executor.map(fail_oddly_on_three, range(5)))
+        with (
+            pytest.warns(FallbackWarning) if crosses else _nothing(),
+            pytest.raises(OddError) as caught,
+        ):
+            list(executor.map(fail_oddly_on_three, range(5)))
         assert str(caught.value) == "code 3"
         assert caught.value.detail == "odd"
 
@@ -227,26 +236,19 @@ class StrategyContract:
         delivered: list[int] = []
         with (
             pytest.warns(FallbackWarning),
-            pytest.raises(StrategyError, match=r"killed their worker.*: 5\."),
+            pytest.raises(StrategyError, match=r"kill their workers: 5\."),
         ):
-            for value in results:
-                delivered.append(value)
+            drain(results, into=delivered)
         assert delivered == [x for x in range(12) if x != 5]
 
-    def test_cancelling_and_closing_leave_the_executor_usable(
-        self, executor: ParallelExecutor
-    ) -> None:
-        """The consumer of endless results gets CancelledError; closing one just ends it."""
+    def test_a_cancelled_map_leaves_the_executor_usable(self, executor: ParallelExecutor) -> None:
+        """The consumer of endless results gets CancelledError."""
         cancelled = executor.map(square, itertools.count())
         next(cancelled)
         cancelled.cancel()
         with pytest.raises(CancelledError):
             for _ in cancelled:
                 pass
-        closed = executor.map(square, itertools.count())
-        next(closed)
-        closed.close()
-        assert list(closed) == []
         assert list(executor.map(square, range(3))) == [0, 1, 4]
 
     def test_submit(self, executor: ParallelExecutor) -> None:

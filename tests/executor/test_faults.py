@@ -1,6 +1,7 @@
 """Faults with real processes: nothing lost, nothing twice, nothing left behind."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -20,16 +21,20 @@ from ce_parallel.executor import (
     ProcessPoolExecutorStrategy,
     Strategy,
 )
-from ce_parallel.executor.testing import kill_worker, kill_worker_once, square
+from ce_parallel.executor.testing import drain, kill_worker, kill_worker_once, square
 from tests.executor import tasks
 from tests.executor.conftest import wait_until, workers
 
 pytestmark = pytest.mark.timeout(60)
 
 
+# Starts quickest after a death; the contract suite kills workers of every other kind.
+PROCESSES = {"preferred": "processes", "start_method": "forkserver", "max_workers": 2}
+
+
 @pytest.fixture(scope="module")
 def processes():
-    with ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2)) as executor:
+    with ParallelExecutor(ParallelConfig(**PROCESSES)) as executor:
         yield executor
 
 
@@ -56,8 +61,7 @@ def test_a_poisoned_item_between_chunks(processes):
     results = processes.map(kill_worker, range(20), shared=(os.getpid(), 7), chunksize=5)
     delivered = []
     with pytest.warns(FallbackWarning), pytest.raises(StrategyError, match=": 7"):
-        for value in results:
-            delivered.append(value)
+        drain(results, into=delivered)
     assert delivered == [x for x in range(20) if x != 7]
 
 
@@ -81,7 +85,7 @@ def test_a_death_is_an_error_when_fallback_is_off():
 def test_what_fails_to_load_runs_in_the_caller(processes, run):
     with pytest.warns(FallbackWarning, match="It runs serially in the caller"):
         results = list(run(processes))
-    assert len(results) == processes.report.n_tasks == len(results)
+    assert len(results) == processes.report.n_tasks
     assert workers(), "the pool was not broken"
 
 
@@ -102,6 +106,36 @@ def test_the_warning_points_at_the_caller(processes):
     with pytest.warns(FallbackWarning) as caught:
         list(processes.map(tasks.fails_to_return, range(4)))
     assert caught[0].filename == __file__
+
+
+def raise_timeout(x):
+    raise TimeoutError("the task's own")
+
+
+@pytest.mark.parametrize("preferred", ["threads", "processes"])
+def test_a_tasks_own_timeout_is_an_ordinary_error(preferred):
+    with ParallelExecutor(ParallelConfig(**{**PROCESSES, "preferred": preferred})) as executor:
+        with pytest.raises(TimeoutError, match="the task's own"):
+            list(executor.map(raise_timeout, range(4)))
+        assert list(executor.map(square, [3])) == [9]
+
+
+def test_a_submitted_call_that_kills_its_worker_is_lost_and_nothing_else(processes):
+    with pytest.raises(StrategyError, match="The call was lost"):
+        processes.submit(os._exit, 3).result()
+    assert processes.submit(square, 3).result() == 9
+    with pytest.raises(StrategyError, match="The call was lost"):
+        processes.submit(os._exit, 3).result()
+    assert list(processes.map(square, range(5))) == [0, 1, 4, 9, 16]
+    assert processes.report.fallbacks == []
+
+
+def test_submitted_calls_that_cannot_travel(processes):
+    lock = threading.Lock()
+    with pytest.warns(FallbackWarning, match="it runs in the caller"):
+        assert processes.submit(tasks.identity, lock).result() is lock
+    with pytest.raises(StrategyError, match="cannot be read back"):
+        processes.submit(tasks.fails_to_return, 2).result()
 
 
 class CannotStart(Strategy):
@@ -154,7 +188,7 @@ def test_workers_that_exit_during_start_up_blame_no_item():
 
 @pytest.mark.parametrize("preferred", ["threads", "processes"])
 def test_a_hanging_task_times_out_and_leaves_nothing(preferred, tmp_path):
-    config = ParallelConfig(preferred=preferred, max_workers=2, task_timeout=0.3)
+    config = ParallelConfig(**{**PROCESSES, "preferred": preferred}, task_timeout=0.3)
     never = str(tmp_path / "never")
     with ParallelExecutor(config) as executor:
         results = executor.map(tasks.wait_for_file, [0, 1, 0, 0], shared=never, chunksize=1)
@@ -167,7 +201,7 @@ def test_a_hanging_task_times_out_and_leaves_nothing(preferred, tmp_path):
 
 @pytest.mark.parametrize("preferred", ["serial", "threads", "processes"])
 def test_a_map_times_out(preferred):
-    config = ParallelConfig(preferred=preferred, max_workers=2)
+    config = ParallelConfig(**{**PROCESSES, "preferred": preferred})
     with ParallelExecutor(config) as executor:
         results = executor.map(time.sleep, [0.2] * 100, timeout=0.5)
         with pytest.raises(TimeoutError, match="timeout"):
@@ -177,7 +211,7 @@ def test_a_map_times_out(preferred):
 @pytest.mark.parametrize("preferred", ["threads", "processes"])
 def test_cancel_from_another_thread_wakes_the_consumer(preferred, tmp_path):
     flag = tmp_path / "flag"
-    config = ParallelConfig(preferred=preferred, max_workers=2)
+    config = ParallelConfig(**{**PROCESSES, "preferred": preferred})
     with ParallelExecutor(config) as executor:
         results = executor.map(tasks.wait_for_file, [0, 1, 1, 1], shared=str(flag))
         assert next(results) == 0
@@ -187,6 +221,18 @@ def test_cancel_from_another_thread_wakes_the_consumer(preferred, tmp_path):
             next(results)
         timer.join()
         flag.touch()
+
+
+@pytest.mark.parametrize("preferred", ["serial", "threads", "processes"])
+def test_closing_or_dropping_an_endless_map_ends_it(preferred):
+    config = ParallelConfig(**{**PROCESSES, "preferred": preferred})
+    with ParallelExecutor(config) as executor:
+        closed = executor.map(square, itertools.count())
+        assert next(closed) == 0
+        closed.close()
+        assert list(closed) == []
+        assert next(executor.map(square, itertools.count())) == 0
+        assert list(executor.map(square, range(3))) == [0, 1, 4]
 
 
 def test_cancelling_one_map_does_not_disturb_another(processes, tmp_path):

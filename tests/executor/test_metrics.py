@@ -26,7 +26,7 @@ class Log(Hook):
         self.events.append("start")
 
     def on_task_done(self, report, record):
-        self.events.append(record.index)
+        self.events.append(record.item)
 
     def on_map_end(self, report):
         self.events.append("end")
@@ -43,9 +43,11 @@ def test_hooks_see_every_event_in_order(preferred):
 
 def test_the_end_is_seen_when_a_map_fails():
     log = Log()
-    with ParallelExecutor(ParallelConfig(preferred="serial"), hooks=[log]) as executor:
-        with pytest.raises(ValueError, match="three"):
-            list(executor.map(fail_on_three, range(5)))
+    with (
+        ParallelExecutor(ParallelConfig(preferred="serial"), hooks=[log]) as executor,
+        pytest.raises(ValueError, match="three"),
+    ):
+        list(executor.map(fail_on_three, range(5)))
     assert log.events == ["start", 0, 1, 2, "end"]
 
 
@@ -55,11 +57,11 @@ def test_a_hook_that_raises_is_dropped_and_the_run_goes_on():
             raise KeyError("oops")
 
     log = Log()
-    with ParallelExecutor(ParallelConfig(preferred="serial"), hooks=[Bad(), log]) as executor:
-        with pytest.warns(
-            RuntimeWarning, match=r"raised KeyError\('oops'\).*was dropped"
-        ) as caught:
-            assert list(executor.map(square, range(3))) == [0, 1, 4]
+    with (
+        ParallelExecutor(ParallelConfig(preferred="serial"), hooks=[Bad(), log]) as executor,
+        pytest.warns(RuntimeWarning, match=r"raised KeyError\('oops'\).*was dropped") as caught,
+    ):
+        assert list(executor.map(square, range(3))) == [0, 1, 4]
     assert len(caught) == 1
     assert log.events == ["start", 0, 1, 2, "end"]
 
@@ -72,12 +74,13 @@ def test_totals_are_exact_and_records_bounded():
     assert report.n_tasks == n
     assert report.busy_time == n * 0.5
     assert MAX_RECORDS // 2 <= len(report.records) <= MAX_RECORDS + 1
-    steps = {b.index - a.index for a, b in zip(report.records, report.records[1:], strict=False)}
+    steps = {b.item - a.item for a, b in zip(report.records, report.records[1:], strict=False)}
     assert len(steps) == 1, "an even sample"
 
 
 def test_the_report_of_a_process_map():
-    with ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2)) as executor:
+    config = ParallelConfig(preferred="processes", max_workers=2, start_method="forkserver")
+    with ParallelExecutor(config) as executor:
         results = executor.map(square, range(40), chunksize=2)
         list(results)
     report = results.report
@@ -98,5 +101,5 @@ def test_to_frame():
     with ParallelExecutor() as executor:
         list(executor.map(square, range(7)))
     frame = executor.report.to_frame()
-    assert list(frame["index"]) == list(range(7))
+    assert list(frame["item"]) == list(range(7))
     assert (frame["run_time"] >= 0).all()

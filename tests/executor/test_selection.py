@@ -189,7 +189,7 @@ class TestRegistry:
         monkeypatch.setattr(_registry, "entry_points", lambda **kw: points.select(**kw))
         assert isinstance(make_strategy("mine"), SerialStrategy)
         assert decision(preferred="mine").step == 4
-        with pytest.raises(ImportError, match="'gone' could not be imported. Install"):
+        with pytest.raises(ImportError, match=r"'gone' could not be imported\. Install"):
             make_strategy("gone")
 
     def test_an_unknown_name_lists_the_known_ones(self):
