@@ -124,3 +124,9 @@ def exit_politely(x):
 
 def where(x):
     return os.getpid(), threading.current_thread().name
+
+
+def slow_size(array):
+    """Keep a worker busy, so that nobody reads what is sent to it."""
+    time.sleep(0.05)
+    return array.size

@@ -23,7 +23,7 @@ from ce_parallel.executor import (
 )
 from ce_parallel.executor.testing import drain, kill_worker, kill_worker_once, square
 from tests.executor import tasks
-from tests.executor.conftest import wait_until, workers
+from tests.executor.conftest import shut_down_joblib, wait_until, workers
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -63,6 +63,20 @@ def test_a_poisoned_item_between_chunks(processes):
     with pytest.warns(FallbackWarning), pytest.raises(StrategyError, match=": 7"):
         drain(results, into=delivered)
     assert delivered == [x for x in range(20) if x != 7]
+
+
+@pytest.mark.parametrize("preferred", ["processes", "joblib"])
+def test_an_end_while_the_pipe_is_full(preferred):
+    """What is still on its way to killed workers is let go of, with the thread that sends it."""
+    before = threading.active_count()
+    items = [np.zeros(250_000) for _ in range(12)]  # 2 MB each, many times what a pipe holds
+    with ParallelExecutor(ParallelConfig(preferred=preferred, max_workers=2)) as executor:
+        for _ in range(3):
+            results = executor.map(tasks.slow_size, items)
+            assert next(results) == 250_000
+            results.close()
+    shut_down_joblib()
+    assert wait_until(lambda: threading.active_count() <= before)
 
 
 def test_a_death_is_an_error_when_fallback_is_off():

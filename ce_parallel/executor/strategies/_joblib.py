@@ -8,7 +8,7 @@ import joblib
 from joblib.parallel import ParallelBackendBase, SequentialBackend
 
 from ._base import Strategy, T
-from ._processes import kill_workers
+from ._processes import shut_down_killed
 from ._serial import SerialStrategy
 
 
@@ -73,8 +73,7 @@ class JoblibBackendStrategy(Strategy):
         backend = self._parallel._backend
         loky_pool = getattr(backend, "_workers", None)
         if kill and loky_pool is not None:
-            kill_workers(loky_pool)
-            loky_pool.shutdown(wait=True)
+            shut_down_killed(loky_pool)
         elif kill and not isinstance(backend, SequentialBackend):
             backend.abort_everything(ensure_ready=False)
             return

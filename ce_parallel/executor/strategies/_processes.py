@@ -4,8 +4,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from typing import Any
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor as LokyPool
 
@@ -48,14 +51,15 @@ class ProcessPoolExecutorStrategy(Strategy):
     def stop(self, *, kill: bool = False) -> None:
         """Shut the pool down and join its processes; with `kill`, end them first."""
         if kill:
-            kill_workers(self._pool)
-        self._pool.shutdown(wait=True)
+            shut_down_killed(self._pool)
+        else:
+            self._pool.shutdown(wait=True)
 
 
-def kill_workers(pool: Executor) -> None:
-    """End the processes of a pool, of the standard library's or loky's kind, at once.
+def shut_down_killed(pool: Any) -> None:
+    """End the processes of a pool, of the standard library's or loky's kind, and then the pool.
 
-    The pool then sees dead workers, fails its futures and cleans up by itself; loky's own
+    The pool sees dead workers, fails its futures and cleans up by itself; loky's own
     ``kill_workers=True`` leaves its thread with an error when a future was cancelled before.
     """
     for process in list((getattr(pool, "_processes", None) or {}).values()):
@@ -64,3 +68,25 @@ def kill_workers(pool: Executor) -> None:
         else:  # loky's processes have no `kill` method
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
+    queue = getattr(pool, "_call_queue", None)
+    if queue is not None and os.name == "posix":
+        threads = [pool._executor_manager_thread, queue._thread]
+        with contextlib.suppress(OSError):  # the pool has come so far as to close its queue
+            args = os.dup(queue._reader.fileno()), [thread for thread in threads if thread]
+            threading.Thread(target=_drain, args=args, daemon=True).start()
+    pool.shutdown(wait=True)
+
+
+def _drain(reader: int, threads: list[threading.Thread]) -> None:
+    """Read what was on its way to dead workers until the pool's own threads have ended.
+
+    A full pipe would hold the thread that feeds it for ever, with all that it was to send; and,
+    before Python 3.11.5, the end of a standard pool with it (CPython issue 94777).
+    """
+    os.set_blocking(reader, False)
+    while any(thread.is_alive() for thread in threads):
+        try:
+            os.read(reader, 2**20)
+        except BlockingIOError:
+            time.sleep(0.005)
+    os.close(reader)
