@@ -41,6 +41,7 @@ from ._transport import ERROR, VALUE, LocalCall, RemoteCall, Reply, pack_items, 
 from .strategies import ProcessPoolExecutorStrategy
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
+WATCH_SECONDS = 1.0  # between looks at workers while nothing arrives
 MAX_TRANSPORT_FAILURES = 3  # items that cannot travel, before nothing is sent any more
 _logger = logging.getLogger("ce_parallel")
 
@@ -234,6 +235,7 @@ class PoolRun(SerialRun):
         allowed = self.job.task_timeout
         allowed = None if allowed is None else allowed * len(piece.items)
         began: float | None = None
+        suspicious = False
         while True:
             self.check()
             if self._retrying:
@@ -249,8 +251,21 @@ class PoolRun(SerialRun):
                 if left <= 0:
                     self.check_task(piece.first, float("inf"))
                 patience = left if patience is None else min(left, patience)
-            self._wake.wait(None if patience is None else max(0.0, patience))
+            patience = WATCH_SECONDS if patience is None else min(patience, WATCH_SECONDS)
+            if not self._wake.wait(max(0.0, patience)):
+                suspicious = self._watch(piece.session, suspicious)
             self._wake.clear()
+
+    @staticmethod
+    def _watch(session: Session | None, suspicious: bool) -> bool:
+        """End a pool that lost a worker a while ago and has not noticed.
+
+        That is a pool whose worker died half-way through a result.
+        """
+        lost = session is not None and not session.ended and session.strategy.lost_worker()
+        if lost and suspicious and session is not None:
+            session.end(kill=True, deliberate=False)
+        return lost
 
     def _deliver(self, piece: Piece) -> Iterator[Any]:
         """Yield the results of a settled piece, item by item."""

@@ -237,16 +237,26 @@ class ParallelExecutor(Executor):
             job.n_tasks -= 1
         workload = replace(workload, **self._sizes(job, item, workload))
         started: list[SerialRun] = []
+        measured = threading.Event()
 
         def consider(cost: float, share: float | None) -> bool:
             so_far = _measured(workload, cost, share)
             choice = self._decided(job, so_far, machine, config)
-            if choice.decision.strategy != "serial":
+            decision, strategy = choice.decision, choice.strategy
+            if decision.strategy != "serial":
+                reason = f"the first task was still running; {decision.reason}"
+                choice = Choice(replace(decision, reason=reason), strategy)
+                if not strategy.crosses_process:
+                    # The caller computes too: one thread waits for it, so that no CPU is shared.
+                    self._pool(strategy, decision.n_workers).session().submit(measured.wait)
                 job.cost = cost
                 started.append(self._start(job, choice, report))
             return bool(started)
 
-        outcome, share = probe(task, item, consider)
+        try:
+            outcome, share = probe(task, item, consider)
+        finally:
+            measured.set()
         head = [outcome]
         if started or outcome.kind == ERROR:
             run = started[0] if started else self._start(job, _serial("a task failed"), report)

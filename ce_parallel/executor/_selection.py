@@ -260,7 +260,7 @@ def decide(workload: Workload, machine: Machine, config: ParallelConfig) -> Deci
     if w.task_cost_seconds is None:
         return Decision("serial", 1, "the cost of a task is not known")
     predicted = predict(w, machine, n, workers)
-    cost = f"{n} tasks of {w.task_cost_seconds:.2g} s"
+    cost = f"{n} task{'s' if n > 1 else ''} of {w.task_cost_seconds:.2g} s"
     if workers == 1:
         return Decision("serial", 1, f"{cost} and one worker", predicted=predicted)
     refused = _refusals(w, config, n)

@@ -1,7 +1,9 @@
 """Tasks that worker processes import by name."""
 
+import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -130,3 +132,19 @@ def slow_size(array):
     """Keep a worker busy, so that nobody reads what is sent to it."""
     time.sleep(0.05)
     return array.size
+
+
+def die_sending(flag, x):
+    """Return a large result; once, have the worker killed while it is being sent."""
+    if x == 3:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(flag)
+            threading.Thread(target=die_at_send, args=(threading.get_ident(),)).start()
+    return bytes(30_000_000)
+
+
+def die_at_send(thread):
+    """Kill this process as soon as `thread` writes into a pipe."""
+    while sys._current_frames()[thread].f_code.co_name != "_send":
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -79,6 +79,20 @@ def test_an_end_while_the_pipe_is_full(preferred):
     assert wait_until(lambda: threading.active_count() <= before)
 
 
+@pytest.mark.parametrize("preferred", ["processes", "joblib"])
+def test_a_death_half_way_through_a_result(preferred, tmp_path):
+    """The pool waits for the other half of the result; somebody has to notice."""
+    flag = tmp_path / "armed"
+    flag.touch()
+    with (
+        ParallelExecutor(ParallelConfig(preferred=preferred, max_workers=2)) as executor,
+        pytest.warns(FallbackWarning, match="worker"),
+    ):
+        sizes = list(map(len, executor.map(tasks.die_sending, range(8), shared=str(flag))))
+    assert not flag.exists()
+    assert sizes == [30_000_000] * 8
+
+
 def test_a_death_is_an_error_when_fallback_is_off():
     config = ParallelConfig(preferred="processes", max_workers=2, force_serial_on_failure=False)
     with (

@@ -43,6 +43,10 @@ class Strategy(ABC):
         for; with ``kill=True`` worker processes end at once and threads are abandoned.
         """
 
+    def lost_worker(self) -> bool:
+        """Say whether a worker process has died, where that can be seen."""
+        return False
+
     def fresh(self) -> "Strategy":
         """Return an unstarted strategy with the same parameters."""
         return copy.copy(self)

@@ -8,7 +8,7 @@ import joblib
 from joblib.parallel import ParallelBackendBase, SequentialBackend
 
 from ._base import Strategy, T
-from ._processes import shut_down_killed
+from ._processes import processes_of, shut_down_killed
 from ._serial import SerialStrategy
 
 
@@ -67,6 +67,11 @@ class JoblibBackendStrategy(Strategy):
 
         backend.submit(call, callback=done)
         return future
+
+    def lost_worker(self) -> bool:
+        """Say whether a loky process has died; other backends do not show theirs."""
+        loky_pool = getattr(self._parallel._backend, "_workers", None)
+        return any(not process.is_alive() for process in processes_of(loky_pool))
 
     def stop(self, *, kill: bool = False) -> None:
         """Terminate the backend; with `kill`, abort what it is running."""

@@ -55,6 +55,15 @@ class ProcessPoolExecutorStrategy(Strategy):
         else:
             self._pool.shutdown(wait=True)
 
+    def lost_worker(self) -> bool:
+        """Say whether a process of the pool has died."""
+        return any(not process.is_alive() for process in processes_of(self._pool))
+
+
+def processes_of(pool: Any) -> list[Any]:
+    """Return the processes that a pool believes to have."""
+    return list((getattr(pool, "_processes", None) or {}).values())
+
 
 def shut_down_killed(pool: Any) -> None:
     """End the processes of a pool, of the standard library's or loky's kind, and then the pool.
@@ -62,12 +71,17 @@ def shut_down_killed(pool: Any) -> None:
     The pool sees dead workers, fails its futures and cleans up by itself; loky's own
     ``kill_workers=True`` leaves its thread with an error when a future was cancelled before.
     """
-    for process in list((getattr(pool, "_processes", None) or {}).values()):
+    for process in processes_of(pool):
         if os.name == "nt":
             process.terminate()
         else:  # loky's processes have no `kill` method
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
+    results = getattr(pool, "_result_queue", None)
+    if results is not None:
+        # One may have died half-way through a result. With the last writer gone, the pool's
+        # thread reads an end of file instead of waiting for the other half for ever.
+        results._writer.close()
     queue = getattr(pool, "_call_queue", None)
     if queue is not None and os.name == "posix":
         threads = [pool._executor_manager_thread, queue._thread]
