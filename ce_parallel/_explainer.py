@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from ce_parallel._explanations import Explanations
@@ -41,7 +40,18 @@ from ce_parallel.rules import (
     fit_edges,
     make_tiles,
 )
-from ce_parallel.utils import Columns, StrOptions, estimator_scores, validated
+from ce_parallel.utils import (
+    Columns,
+    StrOptions,
+    check_estimator,
+    check_labels,
+    check_sample_percentiles,
+    draw_seed,
+    estimator_scores,
+    kept_features,
+    two_classes,
+    validated,
+)
 
 Floats = NDArray[np.float64]
 
@@ -218,23 +228,23 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         A `FrozenEstimator` is not fitted; all rows calibrate it.
         """
         self._validate_params()
-        _check_sample_percentiles(self.sample_percentiles)
+        check_sample_percentiles(self.sample_percentiles)
         config = self._checked_config()
         self._forget()
-        _check_estimator(self.estimator)
+        check_estimator(self.estimator)
         rows, numbers, y = validated(self, X, y, reset=True)
         if isinstance(self.estimator, FrozenEstimator):
             self._adopt_frozen(rows)
             return self if self.cv is None else self._freeze(numbers, y)
         if is_classifier(self.estimator):
-            self.classes_ = _two_classes(y)
+            self.classes_ = two_classes(y)
         folds = list(
             plan_folds(
                 self.cv,
                 rows,
                 y,
                 classification=is_classifier(self.estimator),
-                seed=_draw_seed(self.random_state),
+                seed=draw_seed(self.random_state),
             )
         )
         data = FoldData(self.estimator, rows, y, self._positive)
@@ -267,12 +277,12 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             The explainer itself.
         """
         self._validate_params()
-        _check_sample_percentiles(self.sample_percentiles)
+        check_sample_percentiles(self.sample_percentiles)
         first = not hasattr(self, "estimator_")
         if first and not isinstance(self.estimator, FrozenEstimator):
             check_is_fitted(self)
         if first:
-            _check_estimator(self.estimator)
+            check_estimator(self.estimator)
         rows, numbers, y = validated(self, X, y, reset=first)
         if first:
             self._adopt_frozen(rows)
@@ -282,7 +292,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         """Take a fitted estimator over as it is."""
         check_is_fitted(self.estimator)
         if is_classifier(self.estimator):
-            self.classes_ = _two_classes(self.estimator.classes_)
+            self.classes_ = two_classes(self.estimator.classes_)
         self.estimator_ = self.estimator
         self._columns = Columns.of(rows)
 
@@ -292,7 +302,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         """Build the calibrator and the plan from reference rows and their scores."""
         classification = is_classifier(self.estimator)
         if classification:
-            _check_labels(y, self.classes_)
+            check_labels(y, self.classes_)
         if scores is None:
             scores = estimator_scores(self.estimator_, self._columns.restore(X), self._positive)
         calibrator: InductiveVennAbers | ConformalPredictiveSystem
@@ -428,7 +438,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         options = {} if classification else {"percentiles": check_percentiles(percentiles)}
         rows = validated(self, X, reset=False)[1].copy()
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(rows.shape[1])])
-        features = _kept_features(features_to_ignore, names)
+        features = kept_features(features_to_ignore, names)
         base, weights, report = _explain_rows(plan, rows, features, options, self._checked_config())
         self.execution_report_ = report
         value, low, high = base
@@ -538,87 +548,3 @@ def _explain_rows(
 def _both_classes(positive: Floats) -> Floats:
     """Probabilities of both classes, shape (n, 2), from that of the positive one."""
     return np.column_stack([1 - positive, positive])
-
-
-def _draw_seed(random_state: Any) -> int:
-    """Draw one seed; None asks the operating system, never NumPy's global generator."""
-    if random_state is None:
-        return int(np.random.default_rng().integers(2**31))
-    return int(check_random_state(random_state).randint(2**31 - 1))
-
-
-def _check_estimator(estimator: Any) -> None:
-    """Raise a TypeError unless `estimator` can be calibrated."""
-    if is_classifier(estimator):
-        if not hasattr(estimator, "predict_proba"):
-            raise TypeError(
-                "A classifier must have predict_proba to be calibrated. Got "
-                f"{estimator!r}, which has none. Wrap it in CalibratedClassifierCV, or turn "
-                "its probabilities on where it has such a parameter."
-            )
-    elif not is_regressor(estimator):
-        raise TypeError(f"estimator must be a classifier or a regressor. Got {estimator!r}.")
-
-
-def _check_sample_percentiles(percentiles: ArrayLike) -> None:
-    """Raise a ValueError unless `percentiles` are some numbers between 0 and 100."""
-    values = np.asarray(percentiles)
-    if values.ndim != 1 or not values.size or not ((values >= 0) & (values <= 100)).all():
-        raise ValueError(
-            "sample_percentiles must be one or more numbers between 0 and 100. Got "
-            f"{percentiles!r} instead."
-        )
-
-
-def _two_classes(y: NDArray[Any]) -> NDArray[Any]:
-    """Return the two classes in `y`, ascending; raise a ValueError if it holds any other number."""
-    check_classification_targets(y)
-    classes = np.unique(y)
-    if len(classes) == 1:
-        raise ValueError(
-            f"y must hold two classes. Got one class only: {classes[0]!r}. Give rows of both."
-        )
-    if len(classes) > 2:
-        raise ValueError(
-            "Only binary classification is supported. The type of the target is "
-            f"{type_of_target(y)}. Got {len(classes)} classes; merge them into two."
-        )
-    return classes
-
-
-def _check_labels(y: NDArray[Any], classes: NDArray[Any]) -> None:
-    """Raise a ValueError if `y` holds a label that the estimator does not know."""
-    unknown = np.setdiff1d(y, classes)
-    if len(unknown):
-        raise ValueError(
-            f"y must hold the classes that the estimator knows, {classes.tolist()}. Got "
-            f"{unknown.tolist()} as well."
-        )
-
-
-def _kept_features(ignored: ArrayLike | None, names: Any) -> NDArray[np.int64]:
-    """Indices of the features that are not ignored; `ignored` holds names, indices or a mask."""
-    n = len(names)
-    if ignored is None:
-        return np.arange(n)
-    ignored = np.atleast_1d(np.asarray(ignored))
-    if ignored.dtype.kind in "OU":
-        lookup = {name: i for i, name in enumerate(names)}
-        unknown = [name for name in ignored.tolist() if name not in lookup]
-        if unknown:
-            raise ValueError(f"features_to_ignore names {unknown}. Known are {list(lookup)}.")
-        ignored = np.array([lookup[name] for name in ignored.tolist()], dtype=np.int64)
-    if ignored.dtype.kind == "b":
-        if ignored.shape != (n,):
-            raise ValueError(
-                f"A mask in features_to_ignore must have shape ({n},). Got {ignored.shape}."
-            )
-        return np.flatnonzero(~ignored)
-    if ignored.size and (
-        ignored.dtype.kind not in "iu" or ignored.min() < -n or ignored.max() >= n
-    ):
-        raise ValueError(
-            f"features_to_ignore must hold names, a mask or indices below {n}. Got "
-            f"{ignored.tolist()}."
-        )
-    return np.delete(np.arange(n), ignored.astype(np.int64))

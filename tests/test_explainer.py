@@ -3,7 +3,6 @@
 import copy
 import pickle
 import threading
-import warnings
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.tree import DecisionTreeClassifier
 
 from ce_parallel import NotCalibratedError, ParallelCalibratedExplainer, _plan
 from ce_parallel.calibration import InductiveVennAbers
@@ -480,13 +479,3 @@ def test_parallel_parameters_are_checked_at_use(binary, monkeypatch):
 def test_a_verb_of_the_other_kind_does_not_exist(binary, numbers):
     assert not hasattr(make(LinearRegression()), "predict_proba")
     assert not hasattr(make(LogisticRegression()), "predict_interval")
-
-
-def test_silence(binary, numbers):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for (X, y), estimator in (
-            (binary, LogisticRegression()),
-            (numbers, DecisionTreeRegressor()),
-        ):
-            make(estimator).fit(X, y).explain(X)

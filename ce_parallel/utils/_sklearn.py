@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.utils import _safe_indexing as safe_indexing
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import validate_data
 
 from ce_parallel.utils._columns import Columns, is_frame
 
 __all__ = [
-    "Interval",
     "StrOptions",
     "estimator_scores",
     "fill_random_states",
