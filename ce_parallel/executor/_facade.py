@@ -214,7 +214,7 @@ class ParallelExecutor(Executor):
         machine = self._machine(config) if len(first) == 2 else Machine()
         if (machine.cap or machine.cpus) == 1:
             job.items = itertools.chain(first, job.items)
-            why = "one worker is allowed" if len(first) == 2 else "there is at most one task"
+            why = "one worker is allowed" if len(first) == 2 else "there is no second task"
             return self._start(job, _serial(why), report), ()
         job.items = itertools.chain(first[1:], job.items)
         if workload.task_cost_seconds is not None:

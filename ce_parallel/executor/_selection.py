@@ -262,7 +262,8 @@ def decide(workload: Workload, machine: Machine, config: ParallelConfig) -> Deci
     predicted = predict(w, machine, n, workers)
     cost = f"{n} task{'s' if n > 1 else ''} of {w.task_cost_seconds:.2g} s"
     if workers == 1:
-        return Decision("serial", 1, f"{cost} and one worker", predicted=predicted)
+        why = "nothing to share out" if n == 1 else "one worker is allowed"
+        return Decision("serial", 1, f"{cost}: {why}", predicted=predicted)
     refused = _refusals(w, config, n)
     best = min((name for name in predicted if name not in refused), key=predicted.__getitem__)
     if best != "serial" and predicted["serial"] < MARGIN * predicted[best]:
