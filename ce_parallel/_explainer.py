@@ -304,7 +304,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         if classification:
             check_labels(y, self.classes_)
         if scores is None:
-            scores = estimator_scores(self.estimator_, self._columns.restore(X), self._positive)
+            scores = estimator_scores(
+                self.estimator_, self._columns.restore(X.copy()), self._positive
+            )
         calibrator: InductiveVennAbers | ConformalPredictiveSystem
         if classification:
             for_calibration, for_test = SCORE_DECIMALS[self.score_rounding]
@@ -405,7 +407,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
     def _predict(self, X: Any, **options: Any) -> Floats:
         model = self._calibrated()
-        return model.predict(validated(self, X, reset=False)[1], **options)
+        # A copy: some estimators write into what they are given.
+        return model.predict(validated(self, X, reset=False)[1].copy(), **options)
 
     # -- explain ----------------------------------------------------------------------------
 
@@ -435,7 +438,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         """
         plan = self._explaining_plan(kind)
         classification = is_classifier(self.estimator)
-        options = {} if classification else {"percentiles": check_percentiles(percentiles)}
+        percentiles = check_percentiles(percentiles)
+        options = {} if classification else {"percentiles": percentiles}
         rows = validated(self, X, reset=False)[1].copy()
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(rows.shape[1])])
         features = kept_features(features_to_ignore, names)
@@ -478,7 +482,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     def _explaining_plan(self, kind: str) -> ExplanationPlan:
         """Return the plan of `kind`; its grid is built when it is first asked for."""
         model = self._calibrated()
-        if kind not in MAX_DEPTH:
+        if not isinstance(kind, str) or kind not in MAX_DEPTH:
             raise ValueError(f"kind must be one of {sorted(MAX_DEPTH)}. Got {kind!r} instead.")
         with _GRID_LOCK:
             if kind not in self._plans:

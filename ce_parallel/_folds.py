@@ -38,9 +38,11 @@ class Fold:
 def run_fold(data: FoldData, fold: Fold) -> Any:
     """Fit one model; return its scores of the held-out rows, or the model itself."""
     estimator = fill_random_states(clone(data.estimator), fold.seed)
-    rows = slice(None) if fold.train is None else fold.train
+    # A copy in every case: some estimators write into what they are given.
+    X = data.X.copy() if fold.train is None else safe_indexing(data.X, fold.train)
+    y = data.y.copy() if fold.train is None else data.y[fold.train]
     with joblib.parallel_config(backend="sequential"):
-        estimator.fit(safe_indexing(data.X, rows), data.y[rows])
+        estimator.fit(X, y)
     if fold.held_out is None:
         return estimator
     return estimator_scores(estimator, safe_indexing(data.X, fold.held_out), data.positive)
@@ -61,16 +63,26 @@ def plan_folds(
     yield Fold(seeds.spawn(1)[0])
     if cv is None:
         return
-    splits = list(_splitter(cv, y, classification=classification, seed=seed).split(X, y))
-    times_held_out = np.bincount(np.concatenate([test for _, test in splits]), minlength=len(y))
-    if not (times_held_out == 1).all():
-        raise ValueError(
-            "cv must hold out every row exactly once, so that each gets one out-of-fold score. Got "
-            f"{cv!r}, which holds out rows between {times_held_out.min()} and "
-            f"{times_held_out.max()} times. Use KFold, StratifiedKFold or GroupKFold."
-        )
+    everything = np.arange(len(y))
+    splitter = _splitter(cv, y, classification=classification, seed=seed)
+    splits = [(everything[train], everything[test]) for train, test in splitter.split(X, y)]
+    _check_partition(cv, splits, len(y))
     for (train, held_out), child in zip(splits, seeds.spawn(len(splits)), strict=True):
         yield Fold(child, train, held_out)
+
+
+def _check_partition(cv: Any, splits: list[tuple[Ints, Ints]], n: int) -> None:
+    """Raise a ValueError unless each row is held out once, from a model that has not seen it."""
+    held_out = np.concatenate([np.empty(0, dtype=np.intp), *(test for _, test in splits)])
+    times = np.bincount(held_out, minlength=n)
+    if not (times == 1).all():
+        raise ValueError(
+            "cv must hold out every row exactly once, so that each gets one out-of-fold score. Got "
+            f"{cv!r}, which holds out rows between {times.min()} and {times.max()} times. Use "
+            "KFold or StratifiedKFold, or for groups list(GroupKFold(5).split(X, y, groups))."
+        )
+    if any(np.isin(test, train).any() for train, test in splits):
+        raise ValueError(f"cv must not fit on rows that it holds out. Got {cv!r}, which does.")
 
 
 def _splitter(cv: Any, y: NDArray[Any], *, classification: bool, seed: int) -> Any:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.utils import check_array
 
 from ce_parallel._explainer import ParallelCalibratedExplainer
 from ce_parallel._explanations import Explanations
 from ce_parallel.rules import Grid
-from ce_parallel.utils import Columns
+from ce_parallel.utils import Columns, kept_features
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -73,16 +74,21 @@ def explain_pipeline(pipeline: Pipeline, X: Any, **options: Any) -> Explanations
         )
     before = pipeline[:-1]
     steps = [step for _, step in before.steps if step not in (None, "passthrough")]
-    explanations = explainer.explain(before.transform(X) if len(before) else X, **options)
-    names = _output_names(before, X, explanations.feature_names)
-    explanations = replace(explanations, feature_names=names)
+    transformed = before.transform(X) if len(before) else X
+    names = _output_names(before)
+    if names is not None:
+        kept = kept_features(options.pop("features_to_ignore", None), names)
+        options["features_to_ignore"] = np.setdiff1d(np.arange(len(names)), kept)
+    explanations = explainer.explain(transformed, **options)
+    if names is not None:
+        explanations = replace(explanations, feature_names=names)
     if not all(map(_is_scaler, steps)):
         return explanations
     everything = np.arange(explanations.X.shape[1])
     return replace(
         explanations,
         cells=explanations.grid.cells_of(explanations.X, everything),
-        X=np.array(X, dtype=np.float64),
+        X=check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", copy=True),
         grid=_in_raw_units(explanations.grid, steps),
     )
 
@@ -95,12 +101,11 @@ def _is_scaler(step: Any) -> bool:
     return isinstance(step, kinds) and not getattr(step, "clip", False)
 
 
-def _output_names(before: Pipeline, X: Any, fallback: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the columns that reach the explainer."""
-    names = getattr(before, "get_feature_names_out", None)
-    if not len(before) or names is None:
-        return fallback
-    return tuple(str(name) for name in names())
+def _output_names(before: Pipeline) -> tuple[str, ...] | None:
+    """Names of the columns that reach the explainer, where the steps give them names."""
+    if not len(before) or not hasattr(before, "get_feature_names_out"):
+        return None
+    return tuple(str(name) for name in before.get_feature_names_out())
 
 
 def _in_raw_units(grid: Grid, steps: list[Any]) -> Grid:

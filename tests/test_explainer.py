@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
@@ -128,7 +129,8 @@ def test_a_fold_without_a_class_scores_it_zero():
     X, y = X[order], y[order]
     whole = np.arange(60)
     ones = whole[y == 1]
-    splits = [(ones, whole[y == 0]), (whole, ones)]  # the first fold sees class 1 only
+    zeros = whole[y == 0]
+    splits = [(ones, zeros), (zeros, ones)]  # each fold sees one class only
     explainer = make(DecisionTreeClassifier(max_depth=2), cv=splits).fit(X, y)
     assert explainer.predict_proba(X).shape == (60, 2)
 
@@ -161,6 +163,32 @@ def test_frames_reach_the_estimator_as_frames():
     assert explanations.feature_names == tuple(X.columns)
     assert X.equals(original)
     np.testing.assert_array_equal(explanations.prediction, explainer.predict_proba(X)[:, 1])
+
+
+def test_a_missing_boolean_stays_missing():
+    pandas = pytest.importorskip("pandas")
+    flag = pandas.array([True, False, None] * 60, dtype="boolean")
+    X = pandas.DataFrame({"flag": flag, "noise": np.arange(180) % 7})
+    y = np.asarray(X["flag"].isna())
+    explainer = make(HistGradientBoostingClassifier(max_iter=20)).fit(X, y)
+    assert explainer.score(X, y) == 1.0
+    assert explainer.explain(X[2:3]).rule_text(0) == ["flag is missing"]
+
+
+@pytest.mark.parametrize("preferred", ["serial", "threads", "processes"])
+def test_estimators_that_write_into_their_input(preferred, numbers):
+    X, y = numbers
+    X = 3 * X + 7
+    original = X.copy()
+    writing = make_pipeline(StandardScaler(copy=False), LinearRegression(copy_X=False))
+    expected = make(make_pipeline(StandardScaler(), LinearRegression())).fit(X, y).explain(X[:20])
+    explainer = make(writing).set_params(
+        parallel_config__preferred=preferred, parallel_config__max_workers=2
+    )
+    explainer.fit(X, y)
+    explainer.predict(X)
+    np.testing.assert_array_equal(explainer.explain(X[:20]).weights, expected.weights)
+    np.testing.assert_array_equal(X, original)
 
 
 def test_inputs_may_be_read_only_lists_integers_or_not_contiguous(binary):
@@ -389,6 +417,34 @@ REFUSED_FITS = {
         ValueError,
         r"cv must hold out every row exactly once.*between 0 and .* Use KFold",
     ),
+    "splits that leak": (
+        LinearRegression(),
+        {"cv": [(np.arange(9), np.arange(9))]},
+        (np.zeros((9, 2)), np.arange(9)),
+        ValueError,
+        r"cv must not fit on rows that it holds out",
+    ),
+    "no splits": (
+        LinearRegression(),
+        {"cv": []},
+        (np.zeros((9, 2)), np.arange(9)),
+        ValueError,
+        r"cv must hold out every row exactly once.*between 0 and 0 times",
+    ),
+    "words as numbers": (
+        LinearRegression(),
+        {},
+        (np.zeros((9, 2)), ["much"] * 9),
+        ValueError,
+        r"could not convert string to float: .*much",
+    ),
+    "words as percentiles": (
+        LinearRegression(),
+        {"sample_percentiles": ["low", "high"]},
+        (np.zeros((9, 2)), np.arange(9)),
+        ValueError,
+        r"sample_percentiles must be one or more numbers .* Got \['low', 'high'\] instead",
+    ),
     "an unknown summary": (
         LogisticRegression(),
         {"interval_summary": "middle"},
@@ -420,6 +476,35 @@ def test_refused_fits(case):
         make(estimator, **parameters).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda n: np.full((n, 2), np.nan), r"finite numbers of shape \(9, 2\)\. Got NaN"),
+        (lambda n: np.zeros((n, 3)), r"finite numbers of shape \(9, 2\)\. Got shape \(9, 3\)"),
+        (lambda n: np.zeros(n), r"finite numbers of shape \(9, 2\)\. Got shape \(9,\)"),
+    ],
+)
+def test_what_an_estimator_must_not_return(returned, message, binary):
+    class Odd(LogisticRegression):
+        def predict_proba(self, X):
+            return returned(len(X))
+
+    X, y = binary
+    odd = make(FrozenEstimator(Odd().fit(X, y)), cv=None)
+    with pytest.raises(
+        ValueError, match=rf"predict_proba of FrozenEstimator\(.*\) must return {message}"
+    ):
+        odd.calibrate(X[:9], y[:9])
+
+
+def test_a_column_of_predictions_is_as_good_as_a_row(numbers):
+    X, y = numbers
+    columnar = FrozenEstimator(LinearRegression().fit(X, y[:, None]))
+    plain = FrozenEstimator(LinearRegression().fit(X, y))
+    one, other = (make(model).fit(X, y).explain(X[:9]).weights for model in (columnar, plain))
+    np.testing.assert_allclose(one, other, atol=1e-9)
+
+
 def test_missing_values_at_prediction_show_the_estimators_own_error(binary):
     X, y = binary
     explainer = make(LogisticRegression()).fit(X, y)
@@ -433,6 +518,12 @@ def test_unknown_labels_at_calibration(binary):
     explainer = make(LogisticRegression(), cv=None).fit(X, y)
     with pytest.raises(ValueError, match=r"\['no', 'yes'\]\. Got \['maybe'\] as well"):
         explainer.calibrate(X[:3], ["yes", "maybe", "no"])
+
+
+def test_percentiles_are_checked_for_classifiers_too(binary):
+    explainer = make(LogisticRegression()).fit(*binary)
+    with pytest.raises(ValueError, match="Got 'junk' instead"):
+        explainer.explain(binary[0], percentiles="junk")
 
 
 @pytest.mark.parametrize("verb", ["predict_interval", "explain"])

@@ -5,6 +5,7 @@ import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes
 from sklearn.decomposition import PCA
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -76,6 +77,27 @@ def test_other_steps_keep_their_own_names_and_units(data):
     assert chosen.feature_names == ("standardscaler__bmi", "standardscaler__bp")
     alone = explain_pipeline(make_pipeline(explainer()).fit(X, y), X[:5])
     assert alone.feature_names == tuple(X.columns)
+
+
+def test_features_are_ignored_by_the_names_that_rules_bear(data):
+    X, y = data
+    pipeline = make_pipeline(StandardScaler(), explainer()).fit(X, y)
+    explanations = explain_pipeline(pipeline, X[:9], features_to_ignore=["bmi", "s5"])
+    assert set(np.flatnonzero(~explanations.weights.any(axis=0))) == {2, 8}
+    with pytest.raises(ValueError, match=r"names \['x2'\]"):
+        explain_pipeline(pipeline, X, features_to_ignore=["x2"])
+
+
+def test_nullable_columns_keep_their_missing_values(data):
+    X, y = data
+    X = X.round(0).astype("Int64")
+    X.loc[::5, "age"] = None
+    model = ParallelCalibratedExplainer(
+        make_pipeline(SimpleImputer(), LinearRegression()), random_state=0
+    )
+    explanations = explain_pipeline(make_pipeline(StandardScaler(), model).fit(X, y), X[:6])
+    assert np.isnan(explanations.X[[0, 5], 0]).all()
+    assert explanations.rule_text(0)[0] == "age is missing"
 
 
 def test_something_else_is_refused(data):

@@ -155,8 +155,9 @@ def test_a_killed_worker_costs_a_warning(preferred, tmp_path):
     expected = arrays(explainer.explain(X[600:]))
     assert flag.exists()
     explainer.set_params(parallel_config__preferred=preferred, parallel_config__max_workers=2)
-    with pytest.warns(FallbackWarning, match="worker"):
+    with pytest.warns(FallbackWarning, match="worker") as caught:
         explanations = explainer.explain(X[600:])
+    assert [warning.filename for warning in caught] == [__file__]
     assert not flag.exists()
     assert_same(arrays(explanations), expected)
     assert explanations.execution_report.fallbacks

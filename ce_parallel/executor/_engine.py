@@ -320,8 +320,8 @@ class PoolRun(SerialRun):
     def _cannot_travel(self, index: int, why: str, cause: BaseException | None) -> None:
         """Announce that an item runs here; after a few, stop sending."""
         self._fall_back(
-            f"Item {index} {why}. It runs serially in the caller. Make it picklable, or set "
-            "preferred='threads' or 'serial'.",
+            f"Item {index} {why}. Make it picklable, or set preferred='threads' or 'serial'.",
+            "It runs serially in the caller.",
             cause,
         )
         self._transport_failures += 1
@@ -333,20 +333,20 @@ class PoolRun(SerialRun):
         self._here = True
         name = self.pool.prototype.name
         self._trouble = (
-            f"The strategy {name!r} {what} ({brief(error)}). The missing items "
-            "run serially in the caller. Set preferred='threads' or 'serial' to choose this.",
+            f"The strategy {name!r} {what} ({brief(error)}). Set preferred='threads' or 'serial'.",
             error,
         )
 
     def _announce_trouble(self) -> None:
         if self._trouble is not None:
             (message, error), self._trouble = self._trouble, None
-            self._fall_back(message, error)
+            self._fall_back(message, "The missing items run serially in the caller.", error)
 
-    def _fall_back(self, message: str, error: BaseException | None) -> None:
-        """Warn once per map, count and log every time; strict maps raise instead."""
+    def _fall_back(self, what: str, consequence: str, error: BaseException | None) -> None:
+        """Warn once per map, count and log every time; strict maps raise what happened."""
         if self.job.strict:
-            raise StrategyError(message) from error
+            raise StrategyError(what) from error
+        message = f"{what} {consequence}"
         self.report.fallback(message)
         _logger.log(logging.WARNING if self._warned else logging.INFO, "%s", message)
         if not self._warned:
@@ -378,13 +378,14 @@ class PoolRun(SerialRun):
         if self._deaths == 1:
             self._retrying = True
             self._fall_back(
-                f"{died} They are tried once more in a fresh pool. Common causes are too "
-                "little memory (set fewer max_workers), a crash in native code, and os._exit.",
+                f"{died} Common causes are too little memory (set fewer max_workers), a crash in "
+                "native code, and os._exit.",
+                "They are tried once more in a fresh pool.",
                 error,
             )
             return
         self._here, self._retrying = True, False
-        self._fall_back(f"{died} It was the second death: what is missing runs serially.", error)
+        self._fall_back(died, "It was the second death: what is missing runs serially.", error)
         for piece in self._pieces:
             if piece.future is None:
                 piece.alone = piece.deaths > 1

@@ -66,12 +66,17 @@ def _follow_parent(parent: int) -> None:
     sentinel = getattr(process, "_sentinel", None)
     if sentinel is not None:
         multiprocessing.connection.wait([sentinel])
-    elif os.name == "posix" and os.getppid() == parent:  # loky's workers
-        while os.getppid() == parent:
+    elif os.name == "posix" and (os.getppid() == parent or _is_lokys()):
+        while os.getppid() == parent:  # at once where the parent was killed before we came up
             time.sleep(1.0)
     else:
         return  # somebody else's worker, perhaps on another machine
     os._exit(1)
+
+
+def _is_lokys() -> bool:
+    """Say whether this is a worker of loky's, which are always children of their caller."""
+    return multiprocessing.current_process().name.startswith("LokyProcess")
 
 
 def settle_thread() -> None:

@@ -4,10 +4,12 @@ A `Pool` belongs to an executor and may serve several maps at once. It hands out
 current `Session` (one start of the strategy) and starts another when that one has ended.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from ._transport import ping
@@ -44,7 +46,7 @@ class Session:
         strategy.start(n_workers)
         self.ready: Future[int] = Future()
         if strategy.crosses_process:
-            self.ready = strategy.submit(ping)
+            self.ready = strategy.submit(partial(ping, os.getpid()))
             self.ready.add_done_callback(lambda f: self._note_start(f, begun))
         else:
             self.ready.set_result(0)

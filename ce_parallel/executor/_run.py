@@ -50,8 +50,8 @@ def add_note(error: BaseException, index: int) -> None:
 
 
 def caller_level() -> int:
-    """Return the `stacklevel` of the first frame outside this package."""
-    here = os.path.dirname(__file__)
+    """Return the `stacklevel` of the first frame outside ce_parallel."""
+    here = os.path.dirname(os.path.dirname(__file__))
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
         frame, level = frame.f_back, level + 1

@@ -195,7 +195,8 @@ def _joblib_context(config: ParallelConfig) -> Choice | None:
         unset = ", whose n_jobs is unset" if config.max_workers is None else ""
     else:
         unset = ""
-    jobs = min(backend.effective_n_jobs(n_jobs), config.max_workers or sys.maxsize)
+    caps = config.max_workers, read_environment().workers
+    jobs = min(backend.effective_n_jobs(n_jobs), *(cap or sys.maxsize for cap in caps))
     why = f"a joblib context is active ({type(backend).__name__}, n_jobs={jobs}{unset})"
     if jobs == 1 or isinstance(backend, SequentialBackend):
         return _choice(5, SerialStrategy(), 1, why)

@@ -108,8 +108,9 @@ class RemoteCall:
         return _pack_reply(worker, run_items(task, items))
 
 
-def ping() -> int:
-    """Return the worker's process id: the sign that a pool has come up."""
+def ping(parent: int) -> int:
+    """Make this a worker and return its process id: the sign that a pool has come up."""
+    _limits.settle_process(parent)
     return os.getpid()
 
 

@@ -34,7 +34,12 @@ def check_estimator(estimator: Any) -> None:
 def check_sample_percentiles(percentiles: ArrayLike) -> None:
     """Raise a ValueError unless `percentiles` are some numbers between 0 and 100."""
     values = np.asarray(percentiles)
-    if values.ndim != 1 or not values.size or not ((values >= 0) & (values <= 100)).all():
+    if (
+        values.dtype.kind not in "iuf"
+        or values.ndim != 1
+        or not values.size
+        or not ((values >= 0) & (values <= 100)).all()
+    ):
         raise ValueError(
             "sample_percentiles must be one or more numbers between 0 and 100. Got "
             f"{percentiles!r} instead."
@@ -46,9 +51,7 @@ def two_classes(y: NDArray[Any]) -> NDArray[Any]:
     check_classification_targets(y)
     classes = np.unique(y)
     if len(classes) == 1:
-        raise ValueError(
-            f"y must hold two classes. Got one class only: {classes[0]!r}. Give rows of both."
-        )
+        raise ValueError(f"y must hold two classes. Got one class only: {classes.tolist()[0]!r}.")
     if len(classes) > 2:
         raise ValueError(
             "Only binary classification is supported. The type of the target is "

@@ -25,7 +25,7 @@ class Columns:
     names : tuple or None
         Column names of a frame; None for an array.
     booleans : tuple
-        The boolean columns among them. They keep their dtype; all others become float64.
+        The plain boolean columns among them keep their dtype; all others become float64.
     """
 
     names: tuple[Any, ...] | None = None
@@ -50,7 +50,8 @@ class Columns:
                 "X must have numeric or boolean columns only. Got "
                 f"{', '.join(refused)}. Encode these columns before they reach the explainer."
             )
-        booleans = tuple(name for name, dtype in X.dtypes.items() if dtype.kind == "b")
+        # A nullable boolean may hold a missing value, which has no place in a plain one.
+        booleans = tuple(name for name, dtype in X.dtypes.items() if dtype == np.dtype(bool))
         return cls(tuple(X.columns), booleans)
 
     def restore(self, X: NDArray[np.float64]) -> Any:

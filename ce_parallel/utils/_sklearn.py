@@ -53,6 +53,8 @@ def validated(estimator: Any, X: Any, *target: Any, reset: bool) -> tuple[Any, .
         return (X if is_frame(X) else numbers), numbers
     checks["y_numeric"] = not is_classifier(estimator)
     numbers, y = validate_data(estimator, X, *target, **checks)
+    if checks["y_numeric"]:
+        y = y.astype(np.float64)
     return (X if is_frame(X) else numbers), numbers, y
 
 
@@ -74,15 +76,29 @@ def estimator_scores(estimator: Any, X: Any, positive: Any = None) -> NDArray[np
     Returns
     -------
     ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If the estimator returns NaN, infinity, or another shape than it should.
     """
+    verb = "predict" if positive is None else "predict_proba"
     with joblib.parallel_config(backend="sequential"):
-        if positive is None:
-            return np.asarray(estimator.predict(X), dtype=np.float64)
-        probabilities = estimator.predict_proba(X)
+        predicted = np.asarray(getattr(estimator, verb)(X), dtype=np.float64)
+    if positive is None:
+        expected: tuple[int, ...] = (len(X),)
+        predicted = predicted.reshape(expected) if predicted.shape == (len(X), 1) else predicted
+    else:
+        expected = (len(X), len(estimator.classes_))
+    if predicted.shape != expected or not np.isfinite(predicted).all():
+        got = "NaN or infinity" if predicted.shape == expected else f"shape {predicted.shape}"
+        raise ValueError(
+            f"{verb} of {estimator!r} must return finite numbers of shape {expected}. Got {got}."
+        )
+    if positive is None:
+        return predicted
     column = np.flatnonzero(estimator.classes_ == positive)
-    if not len(column):
-        return np.zeros(len(probabilities))
-    return np.asarray(probabilities[:, column[0]], dtype=np.float64)
+    return predicted[:, column[0]] if len(column) else np.zeros(len(X))
 
 
 def fill_random_states(estimator: Any, seed: np.random.SeedSequence) -> Any:

@@ -81,6 +81,11 @@ def test_inner_parallelism_is_capped_in_tasks_and_restored_afterwards(executors,
         assert set(executors[name].map(tasks.inner_joblib, range(6))) == {1}
 
 
+def test_one_joblib_job_is_capped_as_well():
+    with ParallelExecutor(ParallelConfig(preferred="joblib", max_workers=1)) as executor:
+        assert set(executor.map(tasks.inner_threads, range(3))) == {1}
+
+
 def test_interleaved_maps_restore_inner_threads(executors):
     before = tasks.inner_threads(0)
     first = executors["serial"].map(square, range(3))

@@ -65,6 +65,41 @@ def test_a_poisoned_item_between_chunks(processes):
     assert delivered == [x for x in range(20) if x != 7]
 
 
+EARLY = """
+from ce_parallel.executor import ParallelConfig, ParallelExecutor
+
+def task(shared, x):
+    return x
+
+with ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2)) as executor:
+    results = executor.map(task, range(100), shared=bytes(10**6))
+    print("sent", flush=True)
+    list(results)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("delay", [0.0, 0.3, 0.6, 0.9])
+def test_a_caller_killed_while_workers_start_leaves_none(delay, tmp_path):
+    process = run_script(tmp_path, EARLY, start_new_session=True)
+    assert process.stdout.readline() == "sent\n"
+    time.sleep(delay)
+    process.kill()
+    process.wait(timeout=20)
+    in_session = [p for p in psutil.process_iter() if session_of(p) == process.pid]
+    _, alive = psutil.wait_procs(in_session, timeout=20)
+    for leftover in alive:
+        leftover.kill()
+    process.communicate()
+    assert not alive
+    assert wait_until(lambda: not list(tmp_path.glob("ce_parallel-*")))
+
+
+def session_of(process):
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(process.pid)
+
+
 @pytest.mark.parametrize("preferred", ["processes", "joblib"])
 def test_an_end_while_the_pipe_is_full(preferred):
     """What is still on its way to killed workers is let go of, with the thread that sends it."""
@@ -97,9 +132,10 @@ def test_a_death_is_an_error_when_fallback_is_off():
     config = ParallelConfig(preferred="processes", max_workers=2, force_serial_on_failure=False)
     with (
         ParallelExecutor(config) as executor,
-        pytest.raises(StrategyError, match="died while items"),
+        pytest.raises(StrategyError, match="died while items") as caught,
     ):
         list(executor.map(tasks.kill_at_once_if_worker, range(5), shared=os.getpid()))
+    assert "tried once more" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

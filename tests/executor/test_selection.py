@@ -53,6 +53,11 @@ class TestPrecedence:
         monkeypatch.setenv("CE_PARALLEL", "threads,workers=8")
         assert decision(max_workers=2).n_workers == 2
 
+    def test_max_workers_of_the_environment_caps_a_joblib_context(self, monkeypatch):
+        monkeypatch.setenv("CE_PARALLEL", "workers=1")
+        with joblib.parallel_config("threading", n_jobs=2):
+            assert decision().n_workers == 1
+
     def test_auto_in_the_environment_asks_for_a_measurement(self, monkeypatch):
         monkeypatch.setenv("CE_PARALLEL", "auto")
         assert decision() is None

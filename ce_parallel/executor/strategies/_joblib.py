@@ -7,6 +7,7 @@ from typing import Any
 import joblib
 from joblib.parallel import ParallelBackendBase, SequentialBackend
 
+from .. import _limits
 from ._base import Strategy, T
 from ._processes import processes_of, shut_down_killed
 from ._serial import SerialStrategy
@@ -55,7 +56,8 @@ class JoblibBackendStrategy(Strategy):
         """Schedule `call` in the backend; its callback fills the future."""
         backend = self._parallel._backend
         if isinstance(backend, SequentialBackend):
-            return SerialStrategy().submit(call)
+            with _limits.one_inner_thread():
+                return SerialStrategy().submit(call)
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
 

@@ -39,7 +39,13 @@ class ProcessPoolExecutorStrategy(Strategy):
     def start(self, n_workers: int) -> None:
         """Make the pool; processes start at the first call."""
         if self.start_method is None:
-            self._pool = LokyPool(n_workers, env=_limits.worker_environment())
+            # Settled before the first call, so that no worker outlives a caller killed early.
+            self._pool = LokyPool(
+                n_workers,
+                initializer=_limits.settle_process,
+                initargs=(os.getpid(),),
+                env=_limits.worker_environment(),
+            )
         else:
             context = multiprocessing.get_context(self.start_method)
             self._pool = ProcessPoolExecutor(n_workers, mp_context=context)
