@@ -327,9 +327,14 @@ def test_full_disk_while_sharing_state(processes, temp_root, monkeypatch):
 
 
 def run_script(tmp_path, body, **popen):
-    """Start `body` as a script without a ``__main__`` guard; temporary folders go to `tmp_path`."""
+    """Start `body` as a script without a ``__main__`` guard; temporary folders go to `tmp_path`.
+
+    Ctrl-C works in it even where this process was started with that signal ignored, as shells do
+    with what they run in the background.
+    """
     script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(body))
+    interruptible = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script.write_text(interruptible + textwrap.dedent(body))
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     environment = {**os.environ, "PYTHONPATH": root, "JOBLIB_TEMP_FOLDER": str(tmp_path)}
     return subprocess.Popen(
