@@ -303,7 +303,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         classification = is_classifier(self.estimator)
         if classification:
             check_labels(y, self.classes_)
-        if scores is None:
+        if scores is None:  # of a copy: the reference rows stay what they are
             scores = estimator_scores(
                 self.estimator_, self._columns.restore(X.copy()), self._positive
             )
@@ -407,8 +407,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
     def _predict(self, X: Any, **options: Any) -> Floats:
         model = self._calibrated()
-        # A copy: some estimators write into what they are given.
-        return model.predict(validated(self, X, reset=False)[1].copy(), **options)
+        return model.predict(validated(self, X, reset=False)[1], **options)
 
     # -- explain ----------------------------------------------------------------------------
 
@@ -440,7 +439,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         classification = is_classifier(self.estimator)
         percentiles = check_percentiles(percentiles)
         options = {} if classification else {"percentiles": percentiles}
-        rows = validated(self, X, reset=False)[1].copy()
+        rows = validated(self, X, reset=False)[1]
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(rows.shape[1])])
         features = kept_features(features_to_ignore, names)
         base, weights, report = _explain_rows(plan, rows, features, options, self._checked_config())

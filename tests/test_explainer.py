@@ -191,6 +191,18 @@ def test_estimators_that_write_into_their_input(preferred, numbers):
     np.testing.assert_array_equal(X, original)
 
 
+@pytest.mark.parametrize("frame", [False, True])
+def test_what_the_caller_does_to_the_data_after_fit_does_not_matter(frame, numbers):
+    X, y = numbers
+    if frame:
+        X = pytest.importorskip("pandas").DataFrame(X, columns=list("abcdefghij"))
+    data = X.copy()
+    explainer = make(LinearRegression()).fit(data, y)
+    data[:] = 0.0
+    expected = make(LinearRegression()).fit(X, y).explain(X[:20])
+    np.testing.assert_array_equal(explainer.explain(X[:20]).weights, expected.weights)
+
+
 def test_inputs_may_be_read_only_lists_integers_or_not_contiguous(binary):
     X, y = binary
     X = np.round(3 * X)

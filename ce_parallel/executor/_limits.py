@@ -3,7 +3,7 @@
 Always one, never "CPUs divided by workers": BLAS sums in another order with another number
 of threads, and a serial run must compute the same bits as a parallel one.
 
-    worker process   environment before start + `settle_process` at the first call, for good
+    worker process   environment before start + `settle_process` as it comes up, for good
     our threads      `settle_thread` when they start, for good
     caller, others   `one_inner_thread()` around a map, restored afterwards
 

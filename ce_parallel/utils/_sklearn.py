@@ -42,12 +42,13 @@ def validated(estimator: Any, X: Any, *target: Any, reset: bool) -> tuple[Any, .
     X : ndarray or DataFrame
         What the wrapped estimator should see: a frame as it came, else float64.
     numbers : ndarray of shape (n, n_features)
-        The same rows as float64.
+        The same rows as float64, never the caller's own array: it may be kept, or be given to an
+        estimator that writes into it.
     y : ndarray of shape (n,)
         Only where it was given.
     """
     Columns.of(X)  # its message is clearer than that of a failed conversion
-    checks = {"dtype": np.float64, "ensure_all_finite": "allow-nan", "reset": reset}
+    checks = {"dtype": np.float64, "ensure_all_finite": "allow-nan", "reset": reset, "copy": True}
     if not target:
         numbers = validate_data(estimator, X, **checks)
         return (X if is_frame(X) else numbers), numbers
