@@ -199,7 +199,7 @@ def test_what_the_caller_does_to_the_data_after_fit_does_not_matter(frame, numbe
     data = X.copy()
     explainer = make(LinearRegression()).fit(data, y)
     data[:] = 0.0
-    expected = make(LinearRegression()).fit(X, y).explain(X[:20])
+    expected = make(LinearRegression()).fit(X.copy(), y).explain(X[:20])
     np.testing.assert_array_equal(explainer.explain(X[:20]).weights, expected.weights)
 
 

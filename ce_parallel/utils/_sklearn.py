@@ -48,15 +48,18 @@ def validated(estimator: Any, X: Any, *target: Any, reset: bool) -> tuple[Any, .
         Only where it was given.
     """
     Columns.of(X)  # its message is clearer than that of a failed conversion
-    checks = {"dtype": np.float64, "ensure_all_finite": "allow-nan", "reset": reset, "copy": True}
+    checks = {"dtype": np.float64, "ensure_all_finite": "allow-nan", "reset": reset}
+    numeric = not is_classifier(estimator)
+    if target:
+        checked, y = validate_data(estimator, X, *target, y_numeric=numeric, **checks)
+    else:
+        checked, y = validate_data(estimator, X, **checks), None
+    # Not scikit-learn's copy=True: some versions miss arrays that share a frame's memory.
+    numbers = checked.copy()
+    rows = X if is_frame(X) else numbers
     if not target:
-        numbers = validate_data(estimator, X, **checks)
-        return (X if is_frame(X) else numbers), numbers
-    checks["y_numeric"] = not is_classifier(estimator)
-    numbers, y = validate_data(estimator, X, *target, **checks)
-    if checks["y_numeric"]:
-        y = y.astype(np.float64)
-    return (X if is_frame(X) else numbers), numbers, y
+        return rows, numbers
+    return rows, numbers, y.astype(np.float64) if numeric else y
 
 
 def estimator_scores(estimator: Any, X: Any, positive: Any = None) -> NDArray[np.float64]:
