@@ -5,7 +5,9 @@
     (arrays out of band)              64-byte aligned, read-only                arrays are
                                                                                 views on the map
 
-Calls carry a `Handle`: a token and where the bytes are. Small objects travel inside it.
+Calls carry a `Handle`: a token and where the bytes are. Small objects travel inside it. A
+worker that cannot reach the file, on another machine for example, says so (`MissingError`);
+the call then comes again with the bytes in it, which that worker keeps by the token.
 """
 
 import contextlib
@@ -19,9 +21,9 @@ import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from joblib.externals.loky.backend import resource_tracker
@@ -37,23 +39,32 @@ KEPT_IN_CALLER = 4
 KEPT_IN_WORKER = 4  # function and shared state of two maps; more would hold on to old plans
 
 
+class MissingError(LookupError):
+    """A shared object was not loaded here before, and its file cannot be opened."""
+
+
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """Leads to a pickled object: `inline` bytes, or `spans` (offset, length) of file `path`.
+    """Leads to a pickled object: `spans` (offset, length) of the bytes `inline`, or of a file.
 
     The first span is the pickle stream, the others its out-of-band buffers.
     """
 
     token: str
     n_bytes: int
+    spans: tuple[tuple[int, int], ...]
     inline: bytes | None = None
     path: str | None = None
-    spans: tuple[tuple[int, int], ...] = ()
 
     def load(self) -> Any:
         """Return the object, from this process' cache when it was loaded before.
 
-        Arrays that came through a file are read-only views on its memory map.
+        Its arrays are read-only views on the file's memory map, or on the bytes instead of it.
+
+        Raises
+        ------
+        MissingError
+            The object was not loaded before, and its file cannot be opened here.
         """
         with _loaded_lock:
             if self.token not in _loaded:
@@ -63,13 +74,23 @@ class Handle:
             _loaded.move_to_end(self.token)
             return _loaded[self.token]
 
-    def _read(self) -> Any:
+    def with_bytes(self) -> Self:
+        """Return the handle with what its file holds, for workers that cannot open it."""
         if self.path is None:
-            return pickle.loads(self.inline or b"")
-        with open(self.path, "rb") as file:
-            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return self
+        return replace(self, inline=Path(self.path).read_bytes(), path=None)
+
+    def _read(self) -> Any:
+        view = memoryview(self._map() if self.inline is None else self.inline)
         parts = [view[offset : offset + length] for offset, length in self.spans]
         return pickle.loads(parts[0], buffers=parts[1:])
+
+    def _map(self) -> mmap.mmap:
+        try:
+            with open(self.path or "", "rb") as file:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise MissingError(self.token) from error
 
 
 _loaded: OrderedDict[str, Any] = OrderedDict()
@@ -159,9 +180,9 @@ class Broadcast:
             inline = stream
             if buffers:  # in band: the handle is one string of bytes
                 inline = dumps(obj)
-            return Handle(token, size, inline=inline)
+            return Handle(token, size, ((0, len(inline)),), inline=inline)
         path = Path(self._make_folder(size)) / token
-        return Handle(token, size, path=str(path), spans=_write(path, raw))
+        return Handle(token, size, _write(path, raw), path=str(path))
 
     def _make_folder(self, size: int) -> str:
         if self._folder is None:

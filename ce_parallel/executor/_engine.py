@@ -8,6 +8,7 @@
 and "nothing twice" need no book-keeping. What can go wrong with the head, and what follows:
 
     task raised                  the error travels, the rest is cancelled
+    worker lacks a shared file   the call is sent again, with the bytes in it
     item or result can't travel  that item runs here (`FallbackWarning`)
     strategy fails               everything missing runs here (`FallbackWarning`)
     worker died, first time      what was in flight is tried again, one item per call, in a
@@ -19,7 +20,6 @@ and "nothing twice" need no book-keeping. What can go wrong with the head, and w
 
 import contextlib
 import logging
-import os
 import threading
 import time
 import warnings
@@ -34,7 +34,7 @@ from ..exceptions import FallbackWarning, StrategyError
 from . import _limits
 from ._broadcast import Broadcast, Handle
 from ._metrics import ExecutionReport
-from ._pool import Pool, PoolClosedError, Session
+from ._pool import Pool, PoolClosedError, Session, owner_of
 from ._run import Job, Piece, SerialRun, add_note, brief, caller_level
 from ._selection import chunk_for
 from ._transport import ERROR, VALUE, LocalCall, RemoteCall, Reply, pack_items, unpack
@@ -61,7 +61,10 @@ class PoolRun(SerialRun):
         self._handles: tuple[Handle, ...] = ()
         self._held = contextlib.ExitStack()  # limits and shared files, until the end
         self._wake = threading.Event()
+        self._unsupplied: deque[Future[Reply]] = deque()  # from workers that lack a file
+        self._supplied: set[str] = set()  # workers on whose account the bytes were sent
         self._here = False  # nothing is sent any more
+        self._kills = True  # processes with unfinished calls, at the end
         self._trouble: tuple[str, BaseException] | None = None
         self._warned = False
         self._deaths = 0
@@ -162,7 +165,13 @@ class PoolRun(SerialRun):
             self._give_up("could not start", error)
             piece.failure = ""
         else:
-            piece.future.add_done_callback(lambda _: self._wake.set())
+            piece.future.add_done_callback(self._arrived)
+
+    def _arrived(self, future: "Future[Reply]") -> None:
+        """Wake the consumer; runs in a thread of the strategy's."""
+        if _lacks_a_file(future):
+            self._unsupplied.append(future)
+        self._wake.set()
 
     def _submit(self, session: Session, call: Callable[[], Reply]) -> "Future[Reply] | None":
         """Return the call's future, or None if an unused session turns out to be broken."""
@@ -179,7 +188,9 @@ class PoolRun(SerialRun):
         data = pack_items(piece.items)
         piece.n_bytes = len(data)
         func, *rest = self._handles
-        return RemoteCall(func, rest[0] if rest else None, self.job.star, data, os.getpid())
+        shared = rest[0] if rest else None
+        call = RemoteCall(func, shared, self.job.star, data, owner_of(self.pool.prototype))
+        return call.with_bytes() if piece.with_bytes else call
 
     # -- from replies to results -----------------------------------------------------
 
@@ -218,6 +229,9 @@ class PoolRun(SerialRun):
         if piece.future.cancelled() or (piece.session.deliberate and piece.is_out()):
             self._send_again(piece.session)
             return False
+        if _lacks_a_file(piece.future):
+            self._supply(piece.future)
+            return False
         error = piece.future.exception()
         if error is None:
             return True
@@ -240,6 +254,8 @@ class PoolRun(SerialRun):
             self.check()
             if self._retrying:
                 self._redispatch()
+            while self._unsupplied:
+                self._supply(self._unsupplied.popleft())
             if piece.failure is not None or (piece.future and piece.future.done()):
                 return
             now = time.perf_counter()
@@ -255,6 +271,21 @@ class PoolRun(SerialRun):
             if not self._wake.wait(max(0.0, patience)):
                 suspicious = self._watch(piece.session, suspicious)
             self._wake.clear()
+
+    def _supply(self, future: "Future[Reply]") -> None:
+        """Send a call again whose worker lacks a shared file; with the bytes, if need be.
+
+        One call carries the bytes for each worker that asks. Whichever worker takes it keeps
+        them, so other calls try without, and carry them when they come back once more.
+        """
+        piece = next((p for p in self._pieces if p.future is future), None)
+        if piece is None:
+            return  # sent again already
+        worker = future.result().worker
+        piece.with_bytes = piece.returned or worker not in self._supplied
+        piece.returned, piece.future = True, None
+        self._supplied.add(worker)
+        self._dispatch(piece)
 
     @staticmethod
     def _watch(session: Session | None, suspicious: bool) -> bool:
@@ -412,6 +443,7 @@ class PoolRun(SerialRun):
         if not isinstance(prototype, ProcessPoolExecutorStrategy):
             prototype = ProcessPoolExecutorStrategy()  # joblib's backends run one job in the caller
         pool = Pool(prototype, 1)
+        piece.with_bytes = True  # it must not come back for them
         try:
             self._send(piece, self._call(piece), pool)
             self._wait(piece)
@@ -451,9 +483,10 @@ class PoolRun(SerialRun):
 
     # -- the end ---------------------------------------------------------------------
 
-    def cancel(self) -> None:
+    def cancel(self, *, kill: bool = True) -> None:
         """Cancel from any thread; the consumer gets ``CancelledError``."""
         super().cancel()
+        self._kills = kill
         self._end_sessions(list(self._pieces))
         self._wake.set()
 
@@ -474,7 +507,14 @@ class PoolRun(SerialRun):
         """Kill before cancelling: loky's kill fails on futures that are already cancelled."""
         sent = [(p.future, p.session) for p in pieces if p.future is not None and p.session]
         for session in {session for future, session in sent if not future.done()}:
-            if session.strategy.crosses_process or self.timed_out:
+            if self._kills and (session.strategy.crosses_process or self.timed_out):
                 session.end(kill=True, deliberate=True)
         for future, _ in sent:
             future.cancel()
+
+
+def _lacks_a_file(future: "Future[Reply]") -> bool:
+    """Say whether a call came back because its worker cannot reach a shared file."""
+    if not future.done() or future.cancelled() or future.exception() is not None:
+        return False
+    return future.result().missing

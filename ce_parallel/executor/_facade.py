@@ -37,7 +37,7 @@ from ._selection import (
     named_strategy,
     worker_cap,
 )
-from ._submit import submit_here, submit_remote, submit_thread
+from ._submit import RemoteFuture, submit_here, submit_remote, submit_thread, wait_for_borrowed
 from ._transport import ERROR, Outcome
 from .strategies import SerialStrategy, Strategy
 
@@ -343,33 +343,44 @@ class ParallelExecutor(Executor):
         self._submitted.add(future)
         return future
 
+    @property
+    def _max_workers(self) -> int:
+        """How many calls may run at once; dask, among others, asks for it by this name."""
+        choice = asked_for(validate(self.config))
+        return worker_cap(self.config) if choice is None else choice.decision.n_workers
+
     def cancel(self) -> None:
         """Cancel every map and submitted call of this executor, from any thread.
 
         Worker processes with unfinished calls are killed; threads finish their task.
         """
+        for future in list(self._submitted):
+            if not (future.cancel() or future.done()) and isinstance(future, RemoteFuture):
+                future.abandon()
         for run in list(self._live):
             run.cancel()
-        for future in list(self._submitted):
-            future.cancel()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Release the workers; calling it again is harmless.
 
-        Calls that were sent finish first (or are cancelled). An iterator that still lives
-        runs what it has not sent in the caller.
+        Calls that were sent finish first; with `cancel_futures`, those that run already do, and
+        maps are cancelled. An iterator that still lives runs what it has not sent in the caller.
         """
         with self._lock:
             self._closed = True
             pools, self._pools = list(self._pools.values()), {}
         if cancel_futures:
-            self.cancel()
+            for run in list(self._live):
+                run.cancel(kill=False)
+            for future in list(self._submitted):
+                future.cancel()
         if wait:
             self._close(pools)
         else:
             threading.Thread(target=self._close, args=(pools,), name="ce_parallel-close").start()
 
     def _close(self, pools: list[Pool]) -> None:
+        wait_for_borrowed(self._submitted)
         for pool in pools:
             pool.close()
         self._broadcast.close()

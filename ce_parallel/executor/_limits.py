@@ -5,7 +5,8 @@ of threads, and a serial run must compute the same bits as a parallel one.
 
     worker process   environment before start + `settle_process` as it comes up, for good
     our threads      `settle_thread` when they start, for good
-    caller, others   `one_inner_thread()` around a map, restored afterwards
+    somebody else's  `borrowed_process()`, `borrowed_thread()` around a call, restored afterwards
+    caller           `one_inner_thread()` around a map, restored afterwards
 
 BLAS pools are global to a process, OpenMP limits belong to a thread, hence two books.
 """
@@ -116,6 +117,16 @@ def borrowed_thread() -> Iterator[None]:
             yield
     finally:
         _here.settled = False
+
+
+@contextlib.contextmanager
+def borrowed_process() -> Iterator[None]:
+    """Treat a process that is not ours as a worker for the length of one call."""
+    if in_worker():
+        yield
+        return
+    with one_blas_thread(), borrowed_thread():
+        yield
 
 
 @contextlib.contextmanager

@@ -24,6 +24,11 @@ class PoolClosedError(RuntimeError):
     """The executor was shut down; what is left runs in the caller."""
 
 
+def owner_of(strategy: Strategy) -> int | None:
+    """Return the process whose workers a strategy's are for good; None if they are borrowed."""
+    return os.getpid() if getattr(strategy, "owns_workers", True) else None
+
+
 class Session:
     """One start of a strategy.
 
@@ -46,7 +51,7 @@ class Session:
         strategy.start(n_workers)
         self.ready: Future[int] = Future()
         if strategy.crosses_process:
-            self.ready = strategy.submit(partial(ping, os.getpid()))
+            self.ready = strategy.submit(partial(ping, owner_of(strategy)))
             self.ready.add_done_callback(lambda f: self._note_start(f, begun))
         else:
             self.ready.set_result(0)

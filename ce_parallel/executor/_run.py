@@ -76,8 +76,8 @@ class SerialRun:
     def start(self) -> None:
         """Do nothing: items run as they are asked for."""
 
-    def cancel(self) -> None:
-        """Raise ``CancelledError`` instead of the next result."""
+    def cancel(self, *, kill: bool = True) -> None:
+        """Raise ``CancelledError`` instead of the next result; `kill` tasks that run elsewhere."""
         self.cancelled = True
 
     def stop(self) -> None:
@@ -136,6 +136,8 @@ class Piece:
     n_bytes: int = 0
     deaths: int = 0
     alone: bool = False
+    returned: bool = False  # its worker lacked a shared file
+    with_bytes: bool = False
     failure: str | None = None
     cause: BaseException | None = None
 

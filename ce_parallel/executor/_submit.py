@@ -1,17 +1,17 @@
 """One call, one future: what `ParallelExecutor.submit` does with each kind of strategy."""
 
 import contextlib
-import os
 import warnings
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future, InvalidStateError
+from collections.abc import Callable, Iterable
+from concurrent.futures import BrokenExecutor, Future, wait
 from typing import Any
 
 from ..exceptions import FallbackWarning, StrategyError
 from . import _limits
 from ._broadcast import Broadcast
-from ._pool import Pool
-from ._transport import TRANSPORT, VALUE, RemoteCall, Reply, pack_items, unpack
+from ._pool import Pool, owner_of
+from ._run import brief
+from ._transport import ERROR, TRANSPORT, VALUE, Outcome, RemoteCall, Reply, pack_items, unpack
 
 
 def submit_here(call: Callable[[], Any]) -> "Future[Any]":
@@ -51,63 +51,122 @@ def submit_remote(
     held = contextlib.ExitStack()
     try:
         (handle,) = held.enter_context(broadcast.lease(call))
-        remote = RemoteCall(handle, None, True, pack_items([()]), os.getpid())
-        inner = _send(remote, pool)
+        remote = RemoteCall(handle, None, True, pack_items([()]), owner_of(pool.prototype))
+        return RemoteFuture(remote, pool, held.close)
     except Exception as error:
         held.close()
-        message = f"{call.func} could not be sent ({type(error).__name__}: {error})"  # type: ignore[attr-defined]
+        message = f"{call.func} could not be sent ({brief(error)})"  # type: ignore[attr-defined]
         if strict:
             raise StrategyError(f"{message}.") from error
         warnings.warn(f"{message}; it runs in the caller.", FallbackWarning, stacklevel=3)
         return submit_here(call)
-    outer: Future[Any] = Future()
-
-    def done(finished: "Future[Reply]") -> None:
-        held.close()
-        _pass_on(finished, outer)
-
-    def cancelled(future: "Future[Any]") -> None:
-        if future.cancelled():
-            inner.cancel()
-
-    outer.add_done_callback(cancelled)
-    inner.add_done_callback(done)
-    return outer
 
 
-def _send(call: RemoteCall, pool: Pool) -> "Future[Reply]":
-    """Submit to the pool, or to a fresh one if it broke earlier."""
-    session = pool.session()
-    try:
-        return session.submit(call)
-    except BrokenExecutor:
-        pool.renew_after(session)
-        return pool.session().submit(call)
+class RemoteFuture(Future[Any]):
+    """What becomes of one call in another process.
 
+    Follows the pool's own future, `inner`. The call is sent again when its worker could not
+    reach the file of its arguments, and when a map that shared the workers ended them.
 
-def _pass_on(inner: "Future[Reply]", outer: "Future[Any]") -> None:
-    """Fill `outer` with what came of `inner`."""
-    if inner.cancelled():
-        outer.cancel()
-    with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
-        if not outer.set_running_or_notify_cancel():
+    Parameters
+    ----------
+    call : RemoteCall
+    pool : Pool
+    release : callable
+        Called once the call will not be sent again.
+    """
+
+    def __init__(self, call: RemoteCall, pool: Pool, release: Callable[[], None]) -> None:
+        super().__init__()
+        self._call, self._pool, self._release = call, pool, release
+        self._abandoned = False
+        self._send()
+
+    def cancel(self) -> bool:
+        """Cancel the call, unless it runs or has ended."""
+        return (self.cancelled() or self._inner.cancel()) and super().cancel()
+
+    def running(self) -> bool:
+        """Say whether the call can no longer be cancelled and has no result yet."""
+        return self._inner.running()
+
+    def abandon(self) -> None:
+        """Cancel the call even if it runs: its workers are ended, where they are ours."""
+        self._abandoned = True
+        if self._inner.running():
+            self._session.end(kill=True, deliberate=True)
+
+    @property
+    def is_borrowed(self) -> bool:
+        """Whether the worker is somebody else's."""
+        return self._call.owner is None
+
+    def _send(self) -> None:
+        """Submit to the pool's session, or to the next one if that has broken or ended."""
+        session = self._pool.session()
+        try:
+            inner = session.submit(self._call)
+        except RuntimeError as error:
+            if isinstance(error, BrokenExecutor):
+                self._pool.renew_after(session)
+            elif not session.deliberate:
+                raise
+            session = self._pool.session()
+            inner = session.submit(self._call)
+        self._session, self._inner = session, inner
+        inner.add_done_callback(self._arrived)
+
+    def _arrived(self, inner: "Future[Reply]") -> None:
+        """Send the call again, or pass on what came of it; runs in a thread of the pool's."""
+        try:
+            if self._goes_again(inner):
+                self._send()
+                return
+            outcome = self._outcome(inner)
+        except Exception as error:
+            outcome = Outcome(ERROR, _lost(brief(error), error), 0.0, 0.0)
+        self._release()
+        if outcome is None:
+            super().cancel()
+        if not self.set_running_or_notify_cancel() or outcome is None:
             return
+        if outcome.kind == VALUE:
+            self.set_result(outcome.value)
+        else:
+            self.set_exception(outcome.value)
+
+    def _goes_again(self, inner: "Future[Reply]") -> bool:
+        if self._abandoned or inner.cancelled():
+            return False
+        if inner.exception() is not None:
+            return self._session.deliberate
+        if inner.result().missing:
+            self._call = self._call.with_bytes()
+            return True
+        return False
+
+    def _outcome(self, inner: "Future[Reply]") -> Outcome | None:
+        """Return the value or the error of a finished call, None if it was cancelled."""
+        if inner.cancelled():
+            return None
         failure = inner.exception()
         if failure is not None:
-            outer.set_exception(_chained(f"The call was lost ({failure}).", failure))
-            return
+            if self._abandoned and self._session.deliberate:
+                return None
+            return Outcome(ERROR, _lost(str(failure), failure), 0.0, 0.0)
         reply = inner.result()
-        outcome = None if reply.failure else unpack(reply)[0]
-        if outcome is None or outcome.kind == TRANSPORT:
-            why = reply.failure if outcome is None else outcome.value
-            outer.set_exception(StrategyError(f"The call {why}."))
-        elif outcome.kind == VALUE:
-            outer.set_result(outcome.value)
-        else:
-            outer.set_exception(outcome.value)
+        outcome = Outcome(TRANSPORT, reply.failure, 0.0, 0.0) if reply.failure else unpack(reply)[0]
+        if outcome.kind == TRANSPORT:
+            return outcome._replace(kind=ERROR, value=StrategyError(f"The call {outcome.value}."))
+        return outcome
 
 
-def _chained(message: str, cause: BaseException) -> StrategyError:
-    error = StrategyError(message)
+def wait_for_borrowed(futures: Iterable["Future[Any]"]) -> None:
+    """Wait for calls that workers of somebody else's may still ask to have sent again."""
+    wait([f for f in list(futures) if isinstance(f, RemoteFuture) and f.is_borrowed])
+
+
+def _lost(why: str, cause: BaseException) -> StrategyError:
+    error = StrategyError(f"The call was lost ({why}).")
     error.__cause__ = cause
     return error

@@ -14,15 +14,17 @@ process (`LocalCall`) give the same outcomes without any pickling.
 
 import os
 import pickle
+import platform
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any, NamedTuple, Self
 
 from . import _limits
-from ._broadcast import Handle, dumps
+from ._broadcast import Handle, MissingError, dumps
 
 VALUE, ERROR, TRANSPORT = "value", "error", "transport"
 
@@ -46,6 +48,7 @@ class Reply(NamedTuple):
     n_bytes: int = 0
     is_local: bool = False  # nothing was pickled
     failure: str | None = None  # the whole call could not arrive, and why
+    missing: bool = False  # it did not run: the worker needs it `with_bytes`
 
 
 def bind(func: Callable[..., Any], shared: Any, has_shared: bool, star: bool) -> Callable[..., Any]:
@@ -86,32 +89,54 @@ class LocalCall:
 
 @dataclass(frozen=True, slots=True)
 class RemoteCall:
-    """Run a chunk in another process. `func` and `shared` lead to state cached there."""
+    """Run a chunk in another process. `func` and `shared` lead to state cached there.
+
+    `owner` is the process whose worker that process is for good, or None where it is borrowed
+    for the length of the call. `number` tells apart calls that are otherwise equal: dask runs
+    equal calls once.
+    """
 
     func: Handle
     shared: Handle | None
     star: bool
     items: bytes
-    parent: int
+    owner: int | None
+    number: int = field(default_factory=count().__next__)
 
     def __call__(self) -> Reply:
         """Return the reply, with every value pickled."""
-        _limits.settle_process(self.parent)
-        worker = f"process {os.getpid()}"
+        worker = _settle(self.owner)
         try:
             func = self.func.load()
             shared = None if self.shared is None else self.shared.load()
             items = pickle.loads(self.items)
+        except MissingError:
+            return Reply(worker, [], missing=True)
         except BaseException as error:
             return Reply(worker, [], failure=_in_words("arrive in the worker", error))
         task = bind(func, shared, self.shared is not None, self.star)
-        return _pack_reply(worker, run_items(task, items))
+        with _limits.borrowed_process():
+            outcomes = run_items(task, items)
+        return _pack_reply(worker, outcomes)
+
+    def with_bytes(self) -> Self:
+        """Return the call with all it refers to, for a worker that cannot reach our files."""
+        shared = None if self.shared is None else self.shared.with_bytes()
+        return replace(self, func=self.func.with_bytes(), shared=shared)
 
 
-def ping(parent: int) -> int:
-    """Make this a worker and return its process id: the sign that a pool has come up."""
-    _limits.settle_process(parent)
+def ping(owner: int | None) -> int:
+    """Return this process' id: the sign that a pool has come up."""
+    _settle(owner)
     return os.getpid()
+
+
+def _settle(owner: int | None) -> str:
+    """Make this a worker of process `owner`, if it has one; return how reports call it."""
+    if owner is None:
+        return f"process {os.getpid()} on {platform.node()}"
+    _limits.settle_process(owner)
+    return f"process {os.getpid()}"
 
 
 def pack_items(items: Sequence[Any]) -> bytes:

@@ -1,7 +1,7 @@
 """Run calls in an executor that the user brings and keeps."""
 
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 
 from ._base import Strategy, T
 from ._processes import ProcessPoolExecutorStrategy
@@ -10,31 +10,47 @@ from ._processes import ProcessPoolExecutorStrategy
 class FuturesStrategy(Strategy):
     """Wrap any live ``concurrent.futures.Executor``; it is never shut down from here.
 
+    Its workers stay as they are: inner threads are capped while a call of ours runs, and are as
+    before afterwards. They may be on other machines: shared state then travels in the calls.
+
     Parameters
     ----------
     executor : concurrent.futures.Executor
-        Everything but a ``ThreadPoolExecutor`` is taken to run calls in other processes.
+    crosses_process : bool or None, default=None
+        Whether calls must be pickled. ``None``: always, unless `executor` is exactly a
+        ``ThreadPoolExecutor``; a subclass may run them elsewhere, as the standard library's
+        ``InterpreterPoolExecutor`` does. False saves the pickling where an executor of another
+        kind runs calls in threads of this process.
     """
 
     name = "futures"
+    owns_workers = False  # so they are not capped for good
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, crosses_process: bool | None = None) -> None:
         self.executor = executor
-        self.crosses_process = not isinstance(executor, ThreadPoolExecutor)
+        if crosses_process is None:
+            crosses_process = type(executor) is not ThreadPoolExecutor
+        self.crosses_process = crosses_process
 
     def start(self, n_workers: int) -> None:
-        """Do nothing: the executor is live."""
+        """Take note of calls from now on: the executor is live."""
+        self._unfinished: set[Future[object]] = set()
 
     def submit(self, call: Callable[[], T]) -> "Future[T]":
         """Schedule `call` in the user's executor."""
-        return self.executor.submit(call)
+        future = self.executor.submit(call)
+        self._unfinished.add(future)  # type: ignore[arg-type]
+        future.add_done_callback(self._unfinished.discard)
+        return future
 
     def stop(self, *, kill: bool = False) -> None:
-        """Do nothing: the user shuts the executor down."""
+        """Wait for our own calls, or leave them: the user shuts the executor down."""
+        if not kill:
+            wait(list(self._unfinished))
 
     def fresh(self) -> Strategy:
-        """Return itself; a broken executor cannot be renewed (see `replacement`)."""
-        return self
+        """Return a strategy on the same executor; a broken one cannot be renewed."""
+        return FuturesStrategy(self.executor, self.crosses_process)
 
     def replacement(self) -> Strategy:
         """Return a private process pool to retry in once the user's executor broke."""
@@ -42,7 +58,7 @@ class FuturesStrategy(Strategy):
 
     def n_workers(self, wanted: int) -> int:
         """Return the executor's own number of workers where it tells."""
-        return int(getattr(self.executor, "_max_workers", wanted))
+        return int(getattr(self.executor, "_max_workers", None) or wanted)
 
     def __getstate__(self) -> dict[str, object]:
         raise TypeError(
@@ -51,4 +67,6 @@ class FuturesStrategy(Strategy):
         )
 
     def __repr__(self) -> str:
-        return f"FuturesStrategy({self.executor!r})"
+        kind = type(self.executor).__name__
+        where = "elsewhere" if self.crosses_process else "in this process"
+        return f"FuturesStrategy({kind} at {id(self.executor):#x}, {where})"
