@@ -8,7 +8,9 @@ of threads, and a serial run must compute the same bits as a parallel one.
     somebody else's  `borrowed_process()`, `borrowed_thread()` around a call, restored afterwards
     caller           `one_inner_thread()` around a map, restored afterwards
 
-BLAS pools are global to a process, OpenMP limits belong to a thread, hence two books.
+BLAS pools are global to a process, OpenMP limits belong to a thread, hence two books. And of
+OpenBLAS, threadpoolctl lets only one thread set the limit and silently ignores all others, so
+whichever of ours is the first in, or the last out, takes that role over.
 """
 
 import contextlib
@@ -22,7 +24,7 @@ from typing import Any
 
 import joblib
 from joblib.parallel import ParallelBackendBase
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 _lock = threading.RLock()
 _here = threading.local()  # .settled: this thread is a worker; .openmp: controller it obeys
@@ -145,6 +147,7 @@ def one_blas_thread() -> Iterator[None]:
     global _blas_users, _blas_limit
     with _lock:
         if _blas_users == 0:
+            _release_openblas()
             _blas_limit = _current_controller().select(user_api="blas").limit(limits=1)
         _blas_users += 1
     try:
@@ -153,7 +156,16 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _blas_users -= 1
             if _blas_users == 0:
+                _release_openblas()
                 _blas_limit.restore_original_limits()
+                _release_openblas()
+
+
+def _release_openblas() -> None:
+    """Let any thread set OpenBLAS' limit next; threadpoolctl before 3.8 always does."""
+    release = getattr(OpenBLASController, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
 
 
 @contextlib.contextmanager
