@@ -16,6 +16,7 @@ and "nothing twice" need no book-keeping. What can go wrong with the head, and w
     worker died again            items in flight both times run alone, one worker each; those
                                  that kill it too are named in a `StrategyError` at the very
                                  end; all others run here
+    strategy blames the call     its items run alone in the same way: it was tried before
 """
 
 import contextlib
@@ -37,8 +38,18 @@ from ._metrics import ExecutionReport
 from ._pool import Pool, PoolClosedError, Session, owner_of
 from ._run import Job, Piece, SerialRun, add_note, brief, caller_level
 from ._selection import chunk_for
-from ._transport import ERROR, VALUE, LocalCall, RemoteCall, Reply, pack_items, unpack
+from ._transport import (
+    ERROR,
+    VALUE,
+    LocalCall,
+    RemoteCall,
+    Reply,
+    on_our_clock,
+    pack_items,
+    unpack,
+)
 from .strategies import ProcessPoolExecutorStrategy
+from .strategies._futures import kills_workers
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
 WATCH_SECONDS = 1.0  # between looks at workers while nothing arrives
@@ -238,6 +249,9 @@ class PoolRun(SerialRun):
         if isinstance(error, BrokenExecutor):
             self._worker_died(piece.session, error)
             return False
+        if kills_workers(error):
+            self._suspect(piece, error)
+            return False
         piece.failure, piece.cause = f"cannot travel ({brief(error)})", error
         return True
 
@@ -308,7 +322,7 @@ class PoolRun(SerialRun):
         if reply.failure is not None:
             yield from self._deliver_here(piece, reply.failure)
             return
-        outcomes = unpack(reply)
+        outcomes = on_our_clock(unpack(reply), piece.submitted)
         piece.future = None  # lets go of a large reply
         payload, size = piece.n_bytes // len(piece.items), reply.n_bytes // len(outcomes)
         self.report.payload_bytes += piece.n_bytes
@@ -422,6 +436,21 @@ class PoolRun(SerialRun):
                 piece.alone = piece.deaths > 1
                 piece.failure = None if piece.alone else ""
 
+    def _suspect(self, piece: Piece, error: BaseException) -> None:
+        """Let the items of a call run alone: the strategy says that it kills workers."""
+        self._fall_back(
+            f"The workers of {self.pool.prototype.name!r} died of the call of item {piece.first} "
+            f"({brief(error)}).",
+            "Its items are tried alone, each in a process of its own.",
+            error,
+        )
+        self._came_up = True
+        self._pieces.popleft()
+        parts = piece.split()
+        for part in parts:
+            part.alone = True
+        self._pieces.extendleft(reversed(parts))
+
     def _redispatch(self) -> None:
         """Send items of a broken pool again, at most one per worker at a time.
 
@@ -432,7 +461,7 @@ class PoolRun(SerialRun):
         for piece in again:
             if running >= self.pool.n_workers:
                 break
-            if piece.future is None and piece.failure is None:
+            if piece.future is None and piece.failure is None and not piece.alone:
                 self._dispatch(piece)
                 running += 1
         self._retrying = bool(again)

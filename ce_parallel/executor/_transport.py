@@ -159,6 +159,18 @@ def unpack(reply: Reply) -> list[Outcome]:
     return [Outcome(VALUE, *of) for of in zip(values, starts, ends, strict=True)]
 
 
+def on_our_clock(outcomes: list[Outcome], sent: float) -> list[Outcome]:
+    """Return outcomes with times that can be compared with `sent`, when the call was sent.
+
+    The clock of another machine starts elsewhere; what it measured counts from `sent` then.
+    """
+    first, last = outcomes[0].start, outcomes[-1].end
+    if sent <= first and last <= time.perf_counter():
+        return outcomes
+    shift = sent - first
+    return [o._replace(start=o.start + shift, end=o.end + shift) for o in outcomes]
+
+
 def _unpack_one(outcome: Outcome) -> Outcome:
     try:
         return outcome._replace(value=pickle.loads(outcome.value))

@@ -70,3 +70,12 @@ class FuturesStrategy(Strategy):
         kind = type(self.executor).__name__
         where = "elsewhere" if self.crosses_process else "in this process"
         return f"FuturesStrategy({kind} at {id(self.executor):#x}, {where})"
+
+
+def kills_workers(error: BaseException) -> bool:
+    """Say whether an executor gave a call up because workers died of it, one after the other.
+
+    That is dask's word for it; it tries a call several times before.
+    """
+    kind = type(error)
+    return kind.__name__ == "KilledWorker" and kind.__module__.startswith("distributed.")
