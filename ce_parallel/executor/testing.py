@@ -93,16 +93,7 @@ def drain(results: Iterator[Any], *, into: list[Any]) -> None:
 
 
 class StrategyContract:
-    """Inherit and define `make_strategy`.
-
-    Attributes
-    ----------
-    notices_death : bool
-        Whether a killed worker shows as an error. Set it to False where the engine
-        underneath hides it; tests that kill are skipped then.
-    """
-
-    notices_death = True
+    """Inherit and define `make_strategy`."""
 
     def make_strategy(self) -> Strategy:
         """Return the strategy to test, not started."""
@@ -217,12 +208,14 @@ class StrategyContract:
             shared = list(executor.map(lambda s, x: s is lock, range(3), shared=lock))
         assert shared == [True, True, True]
 
+    @pytest.mark.parametrize("victim", [0, 10, 19])
     def test_a_killed_worker_costs_nothing_but_time(
-        self, executor: ParallelExecutor, crosses: bool, tmp_path: Any
+        self, executor: ParallelExecutor, crosses: bool, victim: int, tmp_path: Any
     ) -> None:
-        """The results are complete and in order."""
-        self._needs_deaths(crosses)
-        shared = (str(tmp_path / "marker"), 10)
+        """At the first task, a middle one and the last: results are complete and in order."""
+        if not crosses:
+            pytest.skip("no process to kill")
+        shared = (str(tmp_path / "marker"), victim)
         with pytest.warns(FallbackWarning, match="died while items"):
             results = list(executor.map(kill_worker_once, range(20), shared=shared))
         assert results == list(range(20))
@@ -231,7 +224,8 @@ class StrategyContract:
         self, executor: ParallelExecutor, crosses: bool
     ) -> None:
         """It never runs in the caller, and everything else is delivered first."""
-        self._needs_deaths(crosses)
+        if not crosses:
+            pytest.skip("no process to kill")
         results = executor.map(kill_worker, range(12), shared=(os.getpid(), 5))
         delivered: list[int] = []
         with (
@@ -266,12 +260,6 @@ class StrategyContract:
             results = executor.map(type, [1, threading.Lock()])
             with pytest.raises(StrategyError, match="Item 1") if crosses else _nothing():
                 list(results)
-
-    def _needs_deaths(self, crosses: bool) -> None:
-        if not crosses:
-            pytest.skip("no process to kill")
-        if not self.notices_death:
-            pytest.skip("this engine does not report a killed worker")
 
 
 def _nothing() -> Any:

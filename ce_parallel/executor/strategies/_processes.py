@@ -38,8 +38,8 @@ class ProcessPoolExecutorStrategy(Strategy):
 
     def start(self, n_workers: int) -> None:
         """Make the pool; processes start at the first call."""
+        # Settled before the first call, so that no worker outlives a caller killed early.
         if self.start_method is None:
-            # Settled before the first call, so that no worker outlives a caller killed early.
             self._pool = LokyPool(
                 n_workers,
                 initializer=_limits.settle_process,
@@ -48,7 +48,9 @@ class ProcessPoolExecutorStrategy(Strategy):
             )
         else:
             context = multiprocessing.get_context(self.start_method)
-            self._pool = ProcessPoolExecutor(n_workers, mp_context=context)
+            self._pool = ProcessPoolExecutor(
+                n_workers, context, _limits.settle_process, (os.getpid(),)
+            )
 
     def submit(self, call: Callable[[], T]) -> "Future[T]":
         """Schedule `call` in the pool."""
@@ -71,18 +73,23 @@ def processes_of(pool: Any) -> list[Any]:
     return list((getattr(pool, "_processes", None) or {}).values())
 
 
+def kill_all(processes: list[Any]) -> None:
+    """End processes at once."""
+    for process in processes:
+        if os.name == "nt":
+            process.terminate()
+        else:  # loky's processes have no `kill` method
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+
 def shut_down_killed(pool: Any) -> None:
     """End the processes of a pool, of the standard library's or loky's kind, and then the pool.
 
     The pool sees dead workers, fails its futures and cleans up by itself; loky's own
     ``kill_workers=True`` leaves its thread with an error when a future was cancelled before.
     """
-    for process in processes_of(pool):
-        if os.name == "nt":
-            process.terminate()
-        else:  # loky's processes have no `kill` method
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+    kill_all(processes_of(pool))
     results = getattr(pool, "_result_queue", None)
     if results is not None:
         # One may have died half-way through a result. With the last writer gone, the pool's
@@ -93,11 +100,11 @@ def shut_down_killed(pool: Any) -> None:
         threads = [pool._executor_manager_thread, queue._thread]
         with contextlib.suppress(OSError):  # the pool has come so far as to close its queue
             args = os.dup(queue._reader.fileno()), [thread for thread in threads if thread]
-            threading.Thread(target=_drain, args=args, daemon=True).start()
+            threading.Thread(target=drain, args=args, daemon=True).start()
     pool.shutdown(wait=True)
 
 
-def _drain(reader: int, threads: list[threading.Thread]) -> None:
+def drain(reader: int, threads: list[threading.Thread]) -> None:
     """Read what was on its way to dead workers until the pool's own threads have ended.
 
     A full pipe would hold the thread that feeds it for ever, with all that it was to send; and,
