@@ -42,6 +42,7 @@ from ._transport import (
     ERROR,
     VALUE,
     LocalCall,
+    Outcome,
     RemoteCall,
     Reply,
     on_our_clock,
@@ -52,6 +53,9 @@ from .strategies import ProcessPoolExecutorStrategy
 from .strategies._futures import kills_workers
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
+MIN_CPU_SHARE = 0.5  # tasks that compute less of their time wait for something else
+CALLS_TO_JUDGE = 2  # per worker, before the gain of threads is judged
+MIN_GAIN = 1.15
 WATCH_SECONDS = 1.0  # between looks at workers while nothing arrives
 MAX_TRANSPORT_FAILURES = 3  # items that cannot travel, before nothing is sent any more
 _logger = logging.getLogger("ce_parallel")
@@ -65,16 +69,18 @@ class PoolRun(SerialRun):
         self.pool = pool
         self._broadcast = broadcast
         self._task = job.task
-        self._next = job.first
+        self._next = 0
         self._pieces: deque[Piece] = deque()
         self._exhausted = False
         self._items_error: Exception | None = None
         self._handles: tuple[Handle, ...] = ()
         self._held = contextlib.ExitStack()  # limits and shared files, until the end
+        self._opening: list[Future[Reply]] = []  # no sending before these are done
         self._wake = threading.Event()
         self._unsupplied: deque[Future[Reply]] = deque()  # from workers that lack a file
         self._supplied: set[str] = set()  # workers on whose account the bytes were sent
         self._here = False  # nothing is sent any more
+        self._n_calls, self._cpu, self._wall = 0, 0.0, 0.0  # delivered, from our own threads
         self._kills = True  # processes with unfinished calls, at the end
         self._trouble: tuple[str, BaseException] | None = None
         self._warned = False
@@ -86,24 +92,54 @@ class PoolRun(SerialRun):
 
     # -- from items to calls ---------------------------------------------------------
 
+    def open(self) -> None:
+        """Let cold workers come up and load what they need.
+
+        Until they have, items run in the caller. Failures wait for `results`.
+        """
+        needs = self.job.packages
+        if not self.pool.prototype.crosses_process or self.pool.has_loaded(needs):
+            return
+        if not self._lease():
+            return
+        try:
+            call, session = self._remote_call([]), self.pool.session()
+            self._opening = [session.preload(call, needs) for _ in range(self.pool.n_workers)]
+        except Exception as error:
+            self._give_up("could not start", error)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether items are sent."""
+        return all(future.done() for future in self._opening)
+
+    def release(self) -> None:
+        """Let go of a run that is not to be started."""
+        self._held.close()
+
     def start(self) -> None:
         """Send the first items. Failures wait for `results`, which announces them."""
-        job = self.job
-        try:
-            if self.pool.prototype.crosses_process:
-                objects = (job.func, job.shared) if job.has_shared else (job.func,)
-                self._handles = self._held.enter_context(self._broadcast.lease(*objects))
-            elif not _limits.in_worker():
-                self._held.enter_context(_limits.one_blas_thread())
-        except Exception as error:
-            self._give_up("could not send the function or the shared state", error)
+        self._next = self.job.first
+        if not (self.pool.prototype.crosses_process or _limits.in_worker()):
+            self._held.enter_context(_limits.one_blas_thread())
         self._refill()
+
+    def _lease(self) -> bool:
+        """Hold handles of the function and the shared state; say whether that worked."""
+        if not self._handles and self.pool.prototype.crosses_process:
+            job = self.job
+            objects = (job.func, job.shared) if job.has_shared else (job.func,)
+            try:
+                self._handles = self._held.enter_context(self._broadcast.lease(*objects))
+            except Exception as error:
+                self._give_up("could not send the function or the shared state", error)
+        return not self._here
 
     def _refill(self) -> None:
         """Keep the look-ahead full."""
         if self._retrying:
             self._redispatch()
-        window = 1 if self._here else LOOKAHEAD * self.pool.n_workers
+        window = 1 if self._runs_here() else LOOKAHEAD * self.pool.n_workers
         while len(self._pieces) < window and not (self._exhausted or self._retrying):
             piece = self._take()
             if piece is None:
@@ -129,19 +165,23 @@ class PoolRun(SerialRun):
 
     def _chunk(self) -> int:
         job, report = self.job, self.report
-        if self._here:
+        if self._runs_here():
             return 1
         if job.chunksize is not None:
             return job.chunksize
         cost = report.busy_time / report.n_tasks if report.n_tasks else job.cost
         if cost is None:
             return 1
-        left = None if job.n_tasks is None else job.n_tasks - (self._next - job.first)
+        left = None if job.n_tasks is None else job.n_tasks - self._next
         return chunk_for(cost, left, self.pool.n_workers)
+
+    def _runs_here(self) -> bool:
+        """Say whether the next items run in the caller."""
+        return self._here or not self.is_open
 
     def _dispatch(self, piece: Piece) -> None:
         """Send a piece, or mark why it must run here."""
-        if self._here:
+        if self._runs_here() or not self._lease():
             piece.failure = ""
             return
         try:
@@ -196,12 +236,15 @@ class PoolRun(SerialRun):
     def _call(self, piece: Piece) -> Callable[[], Reply]:
         if not self.pool.prototype.crosses_process:
             return LocalCall(self._task, piece.items)
-        data = pack_items(piece.items)
-        piece.n_bytes = len(data)
+        call = self._remote_call(piece.items)
+        piece.n_bytes = len(call.items)
+        return call.with_bytes() if piece.with_bytes else call
+
+    def _remote_call(self, items: list[Any]) -> RemoteCall:
         func, *rest = self._handles
         shared = rest[0] if rest else None
-        call = RemoteCall(func, shared, self.job.star, data, owner_of(self.pool.prototype))
-        return call.with_bytes() if piece.with_bytes else call
+        owner = owner_of(self.pool.prototype)
+        return RemoteCall(func, shared, self.job.star, pack_items(items), owner)
 
     # -- from replies to results -----------------------------------------------------
 
@@ -327,18 +370,40 @@ class PoolRun(SerialRun):
         payload, size = piece.n_bytes // len(piece.items), reply.n_bytes // len(outcomes)
         self.report.payload_bytes += piece.n_bytes
         self.report.result_bytes += reply.n_bytes
-        add, sent, worker = self.report.add, piece.submitted, reply.worker
+        self._watch_gain(reply, outcomes)
+        add, sent, worker, clock = self.report.add, piece.submitted, reply.worker, time.perf_counter
         for offset, (kind, value, start, end) in enumerate(outcomes):
             index = piece.first + offset
             if kind == VALUE:
                 add(index, start, end, sent, worker, payload, size)
+                left = clock()
                 yield value
+                self.report.away += clock() - left
             elif kind == ERROR:
                 add_note(value, index)
                 raise value
             else:
                 self._cannot_travel(index, str(value), None)
                 yield self._run_here(index, piece.items[offset])
+
+    def _watch_gain(self, reply: Reply, outcomes: list[Outcome]) -> None:
+        """Send nothing any more where threads, chosen by measurement, wait for one another.
+
+        They spend less of their time computing than the caller did; a mere difference between
+        tasks does not show in that.
+        """
+        alone = self.job.cpu_share
+        if alone is None or alone < MIN_CPU_SHARE or not reply.is_local or self._here:
+            return
+        self._n_calls += 1
+        self._cpu += reply.cpu_time
+        self._wall += outcomes[-1].end - outcomes[0].start
+        gain = self.pool.n_workers * self._cpu / (self._wall or 1.0) / alone
+        if self._n_calls == CALLS_TO_JUDGE * self.pool.n_workers and gain < MIN_GAIN:
+            self._here = True
+            self.report.note(
+                f"but threads waited for one another (gain {gain:.1f}), so the rest ran here"
+            )
 
     # -- failures --------------------------------------------------------------------
 

@@ -4,20 +4,32 @@ A `Pool` belongs to an executor and may serve several maps at once. It hands out
 current `Session` (one start of the strategy) and starts another when that one has ended.
 """
 
+import contextlib
+import functools
+import itertools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ._transport import ping
 from .strategies import Strategy
 
 T = TypeVar("T")
 
-measured_start: dict[str, float] = {}  # strategy name -> seconds until its first answer
+# What pools of this process took: strategy name -> seconds to start, and for one answer.
+measured_start: dict[str, float] = {}
+measured_dispatch: dict[str, float] = {}
+measured_load: dict[frozenset[str], float] = {}  # packages -> seconds to load work that needs them
+SECONDS_PER_MODULE = 0.003  # of a package, with what it imports in turn; until it is measured
+
+
+IN_EVERY_WORKER = {"__main__", "joblib", "numpy", "threadpoolctl", *sys.stdlib_module_names}
+BUSY_SECONDS = 0.005  # workers that have not answered by then have other work
 
 
 class PoolClosedError(RuntimeError):
@@ -40,25 +52,30 @@ class Session:
         No more calls; the pool starts another session.
     deliberate : bool
         It was ended on purpose, so calls it lost are no sign of a failing worker.
+    used : bool
+        Somebody has submitted a call.
     """
 
     def __init__(self, strategy: Strategy, n_workers: int) -> None:
-        begun = time.perf_counter()
+        self._begun = time.perf_counter()
         self.strategy = strategy
         self.ended = False
+        self.used = False
+        self.loaded: set[frozenset[str]] = {frozenset()}
         self.deliberate = False
         self._lock = threading.Lock()
         strategy.start(n_workers)
         self.ready: Future[int] = Future()
         if strategy.crosses_process:
             self.ready = strategy.submit(partial(ping, owner_of(strategy)))
-            self.ready.add_done_callback(lambda f: self._note_start(f, begun))
         else:
             self.ready.set_result(0)
+        self.ready.add_done_callback(self._note_start)
 
-    def _note_start(self, ready: "Future[int]", begun: float) -> None:
-        if not ready.cancelled() and ready.exception() is None:
-            measured_start.setdefault(self.strategy.name, time.perf_counter() - begun)
+    def _note_start(self, done: "Future[int]") -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._up = time.perf_counter()
+            measured_start[self.strategy.name] = self._up - self._begun
 
     @property
     def is_warm(self) -> bool:
@@ -67,8 +84,22 @@ class Session:
             return False
         return self.ready.exception() is None
 
+    def preload(self, call: Callable[[], T], packages: frozenset[str]) -> "Future[T]":
+        """Schedule a call that only makes a worker load `packages`."""
+        begun = time.perf_counter()
+
+        def note(done: "Future[T]") -> None:
+            if not done.cancelled() and done.exception() is None:
+                measured_load[packages] = time.perf_counter() - max(begun, self._up)
+                self.loaded.add(packages)
+
+        future = self.strategy.submit(call)
+        future.add_done_callback(note)
+        return future
+
     def submit(self, call: Callable[[], T]) -> "Future[T]":
         """Schedule `call`."""
+        self.used = True
         return self.strategy.submit(call)
 
     def end(self, *, kill: bool, deliberate: bool) -> None:
@@ -93,8 +124,12 @@ class Pool:
     @property
     def is_warm(self) -> bool:
         """Whether a call would find workers that are up."""
+        return self.has_loaded(frozenset())
+
+    def has_loaded(self, packages: frozenset[str]) -> bool:
+        """Say whether a call that needs `packages` would find them loaded."""
         session = self._session
-        return session is not None and session.is_warm
+        return session is not None and session.is_warm and packages in session.loaded
 
     def session(self) -> Session:
         """Return the live session, starting one if need be.
@@ -113,6 +148,16 @@ class Pool:
                 self._session = Session(self.prototype.fresh(), self.n_workers)
             return self._session
 
+    def measure_dispatch(self) -> None:
+        """Time one answer of warm workers, once per process; give up if they are busy."""
+        name = self.prototype.name
+        if name in measured_dispatch or not self.is_warm:
+            return
+        begun = time.perf_counter()
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            self.session().submit(os.getpid).result(timeout=BUSY_SECONDS)
+            measured_dispatch[name] = time.perf_counter() - begun
+
     def renew_after(self, broken: Session) -> None:
         """Put away a session whose worker died; the next one is a fresh start."""
         broken.end(kill=True, deliberate=False)
@@ -127,4 +172,28 @@ class Pool:
             self._closed = True
             session = self._session
         if session is not None:
-            session.end(kill=kill, deliberate=True)
+            came_up_in_vain = not (session.used or session.ready.done())
+            session.end(kill=kill or came_up_in_vain, deliberate=True)
+
+
+def packages_of(*objects: Any) -> frozenset[str]:
+    """Return the packages that functions and objects come from, those of every worker aside."""
+    kinds: list[Any] = []
+    for obj in objects:
+        parts = obj if isinstance(obj, list | tuple) else getattr(obj, "__dict__", {}).values()
+        kinds += [obj, *itertools.islice(parts, 20)]
+    modules = [getattr(k, "__module__", None) or type(k).__module__ for k in kinds]
+    return frozenset({m.partition(".")[0] for m in modules if isinstance(m, str)} - IN_EVERY_WORKER)
+
+
+def load_seconds(packages: frozenset[str]) -> float:
+    """Return how long a fresh worker takes to import `packages`, as measured or roughly."""
+    if packages in measured_load:
+        return measured_load[packages]
+    return SECONDS_PER_MODULE * _count_modules(packages, len(sys.modules))
+
+
+@functools.lru_cache(maxsize=64)
+def _count_modules(packages: frozenset[str], n_loaded: int) -> int:
+    """Count the modules of `packages` here; `n_loaded` makes the answer lapse."""
+    return sum(name.partition(".")[0] in packages for name in list(sys.modules))

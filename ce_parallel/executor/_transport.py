@@ -47,6 +47,7 @@ class Reply(NamedTuple):
     times: tuple[list[float], list[float]] = ([], [])  # and their starts and ends
     n_bytes: int = 0
     is_local: bool = False  # nothing was pickled
+    cpu_time: float = 0.0  # of the thread, if local
     failure: str | None = None  # the whole call could not arrive, and why
     missing: bool = False  # it did not run: the worker needs it `with_bytes`
 
@@ -82,9 +83,11 @@ class LocalCall:
 
     def __call__(self) -> Reply:
         """Return the reply; nothing is pickled."""
+        begun = time.thread_time()
         with _limits.borrowed_thread():
             outcomes = run_items(self.task, self.items)
-        return Reply(threading.current_thread().name, outcomes, is_local=True)
+        used = time.thread_time() - begun
+        return Reply(threading.current_thread().name, outcomes, is_local=True, cpu_time=used)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from ce_parallel.executor import (
     Workload,
     decide,
 )
+from ce_parallel.executor._precedence import asked_for
 from ce_parallel.executor._registry import make_strategy
-from ce_parallel.executor._selection import asked_for, chunk_for
+from ce_parallel.executor._selection import chunk_for
 from ce_parallel.executor.testing import square
 
 pytestmark = pytest.mark.timeout(60)
@@ -171,7 +172,7 @@ def test_the_decision_is_logged_and_kept_with_its_cost(caplog):
 
 
 def test_one_task_starts_no_thread(monkeypatch):
-    monkeypatch.setattr("ce_parallel.executor._probe._thread.start_new_thread", None)
+    monkeypatch.setattr("ce_parallel.executor._gil._thread.start_new_thread", None)
     before = threading.active_count()
     with ParallelExecutor() as executor:
         assert list(executor.map(square, [3])) == [9]
