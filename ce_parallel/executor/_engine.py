@@ -54,7 +54,7 @@ from .strategies._futures import kills_workers
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
 MIN_CPU_SHARE = 0.5  # tasks that compute less of their time wait for something else
-CALLS_TO_JUDGE = 2  # per worker, before the gain of threads is judged
+CALLS_TO_JUDGE = 2  # per worker, after which the gain of threads is judged, again and again
 MIN_GAIN = 1.15
 WATCH_SECONDS = 1.0  # between looks at workers while nothing arrives
 MAX_TRANSPORT_FAILURES = 3  # items that cannot travel, before nothing is sent any more
@@ -398,12 +398,13 @@ class PoolRun(SerialRun):
         self._n_calls += 1
         self._cpu += reply.cpu_time
         self._wall += outcomes[-1].end - outcomes[0].start
+        if self._n_calls < CALLS_TO_JUDGE * self.pool.n_workers:
+            return
         gain = self.pool.n_workers * self._cpu / (self._wall or 1.0) / alone
-        if self._n_calls == CALLS_TO_JUDGE * self.pool.n_workers and gain < MIN_GAIN:
+        self._n_calls, self._cpu, self._wall = 0, 0.0, 0.0
+        if gain < MIN_GAIN:
             self._here = True
-            self.report.note(
-                f"but threads waited for one another (gain {gain:.1f}), so the rest ran here"
-            )
+            self.report.note(f"but threads waited for one another (gain {gain:.1f}): serial again")
 
     # -- failures --------------------------------------------------------------------
 

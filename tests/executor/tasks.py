@@ -12,6 +12,20 @@ def identity(x):
     return x
 
 
+def count_to(n):
+    """Loop in Python, which holds the GIL."""
+    total = 0
+    for k in range(n):
+        total += k
+    return total
+
+
+def number_and_process(x):
+    """Take a moment."""
+    time.sleep(0.005)
+    return x, os.getpid()
+
+
 def noisy_sum(shared, seed):
     """Return bits that depend on BLAS' order of summation."""
     import numpy as np
