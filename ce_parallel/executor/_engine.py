@@ -35,7 +35,7 @@ from ..exceptions import FallbackWarning, StrategyError
 from . import _limits
 from ._broadcast import Broadcast, Handle
 from ._metrics import ExecutionReport
-from ._pool import Pool, PoolClosedError, Session, owner_of
+from ._pool import Pool, PoolClosedError, Session, cancel_call, owner_of
 from ._run import Job, Piece, SerialRun, add_note, brief, caller_level
 from ._selection import chunk_for
 from ._transport import (
@@ -539,7 +539,7 @@ class PoolRun(SerialRun):
             if self._kills and (session.strategy.crosses_process or self.timed_out):
                 session.end(kill=True, deliberate=True)
         for future, _ in sent:
-            future.cancel()
+            cancel_call(future)
 
 
 def _lacks_a_file(future: "Future[Reply]") -> bool:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ._transport import ping
 from .strategies import Strategy
@@ -27,6 +27,22 @@ class PoolClosedError(RuntimeError):
 def owner_of(strategy: Strategy) -> int | None:
     """Return the process whose workers a strategy's are for good; None if they are borrowed."""
     return os.getpid() if getattr(strategy, "owns_workers", True) else None
+
+
+def cancel_call(future: "Future[Any]") -> bool:
+    """Cancel a call unless it runs or has ended; say whether it is cancelled.
+
+    A standard process pool that breaks later must not stumble over it: in Python 3.11, that
+    would end the pool's thread and leave its other futures unfinished for ever.
+    """
+    if not future.cancel():
+        return False
+    future.set_exception = _ignore  # type: ignore[method-assign, assignment]
+    return True
+
+
+def _ignore(error: BaseException | None) -> None:
+    pass
 
 
 class Session:

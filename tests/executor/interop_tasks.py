@@ -64,3 +64,11 @@ def append_line(path, line):
     with open(path, "a") as file:
         file.write(f"{line}\n")
     return line
+
+
+def submit_again(preferred):
+    """Use an executor from inside a task, as code deep down does."""
+    from ce_parallel.executor import ParallelConfig, ParallelExecutor
+
+    with ParallelExecutor(ParallelConfig(preferred=preferred, max_workers=2)) as executor:
+        return executor.submit(pow, 2, 5).result(timeout=20)
