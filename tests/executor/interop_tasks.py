@@ -1,6 +1,7 @@
 """Tasks and initializers for workers that somebody else owns."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -72,3 +73,26 @@ def submit_again(preferred):
 
     with ParallelExecutor(ParallelConfig(preferred=preferred, max_workers=2)) as executor:
         return executor.submit(pow, 2, 5).result(timeout=20)
+
+
+class WouldKillError(Exception):
+    """Raised instead of killing the caller."""
+
+
+def play(shared, item):
+    """Do what an item of the state machine says, and return its number."""
+    home, folder = shared[:2]
+    number, what = item
+    if what == "raise":
+        raise ValueError("on purpose", number)
+    if what == "lock":
+        return threading.Lock()
+    marker = os.path.join(folder, str(number))
+    if what == "die once" and os.getpid() != home and not os.path.exists(marker):
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "die":
+        if os.getpid() == home:
+            raise WouldKillError(number)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
