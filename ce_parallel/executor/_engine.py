@@ -52,7 +52,7 @@ from .strategies import ProcessPoolExecutorStrategy
 from .strategies._futures import kills_workers
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
-WATCH_SECONDS = 1.0  # between looks at workers while nothing arrives
+LOOK_SECONDS = 1.0  # at most, before Ctrl-C is noticed where waiting blocks it
 MAX_TRANSPORT_FAILURES = 3  # items that cannot travel, before nothing is sent any more
 _logger = logging.getLogger("ce_parallel")
 
@@ -263,7 +263,6 @@ class PoolRun(SerialRun):
         allowed = self.job.task_timeout
         allowed = None if allowed is None else allowed * len(piece.items)
         began: float | None = None
-        suspicious = False
         while True:
             self.check()
             if self._retrying:
@@ -281,9 +280,8 @@ class PoolRun(SerialRun):
                 if left <= 0:
                     self.check_task(piece.first, float("inf"))
                 patience = left if patience is None else min(left, patience)
-            patience = WATCH_SECONDS if patience is None else min(patience, WATCH_SECONDS)
-            if not self._wake.wait(max(0.0, patience)):
-                suspicious = self._watch(piece.session, suspicious)
+            patience = LOOK_SECONDS if patience is None else min(patience, LOOK_SECONDS)
+            self._wake.wait(max(0.0, patience))
             self._wake.clear()
 
     def _supply(self, future: "Future[Reply]") -> None:
@@ -300,17 +298,6 @@ class PoolRun(SerialRun):
         piece.returned, piece.future = True, None
         self._supplied.add(worker)
         self._dispatch(piece)
-
-    @staticmethod
-    def _watch(session: Session | None, suspicious: bool) -> bool:
-        """End a pool that lost a worker a while ago and has not noticed.
-
-        That is a pool whose worker died half-way through a result.
-        """
-        lost = session is not None and not session.ended and session.strategy.lost_worker()
-        if lost and suspicious and session is not None:
-            session.end(kill=True, deliberate=False)
-        return lost
 
     def _deliver(self, piece: Piece) -> Iterator[Any]:
         """Yield the results of a settled piece, item by item."""

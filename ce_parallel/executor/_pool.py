@@ -7,6 +7,7 @@ current `Session` (one start of the strategy) and starts another when that one h
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -17,6 +18,7 @@ from .strategies import Strategy
 
 T = TypeVar("T")
 
+WATCH_SECONDS = 1.0  # between looks at worker processes
 measured_start: dict[str, float] = {}  # strategy name -> seconds until its first answer
 
 
@@ -62,6 +64,7 @@ class Session:
         begun = time.perf_counter()
         self.strategy = strategy
         self.ended = False
+        self.stopped = False  # and nothing is left of it
         self.deliberate = False
         self._lock = threading.Lock()
         strategy.start(n_workers)
@@ -69,6 +72,8 @@ class Session:
         if strategy.crosses_process:
             self.ready = strategy.submit(partial(ping, owner_of(strategy)))
             self.ready.add_done_callback(lambda f: self._note_start(f, begun))
+            watch = threading.Thread(target=_watch, args=(weakref.ref(self),), daemon=True)
+            watch.start()
         else:
             self.ready.set_result(0)
 
@@ -94,6 +99,33 @@ class Session:
                 return
             self.ended, self.deliberate = True, deliberate
         self.strategy.stop(kill=kill)
+        self.stopped = True
+
+    def end_lost(self) -> None:
+        """Put an end to a pool that lost a worker, also while it is being ended politely."""
+        if self.ended:
+            self.strategy.stop(kill=True)
+        else:
+            self.end(kill=True, deliberate=False)
+
+
+def _watch(watched: "weakref.ref[Session]") -> None:
+    """End a session that lost a worker a while ago and has not noticed.
+
+    That is a pool whose worker died half-way through a result: it waits for the other half.
+    """
+    was_lost = False
+    while True:
+        time.sleep(WATCH_SECONDS)
+        session = watched()
+        if session is None or session.stopped:
+            return
+        lost = session.strategy.lost_worker()
+        if lost and was_lost:
+            session.end_lost()
+            return
+        was_lost = lost
+        del session
 
 
 class Pool:

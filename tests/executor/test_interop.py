@@ -320,3 +320,14 @@ class TestDaskWorkers:
         ):
             drain(executor.map(kill_worker, range(8), shared=(os.getpid(), 5)), into=delivered)
         assert delivered == [x for x in range(8) if x != 5]
+
+
+def test_a_death_half_way_through_a_result_of_a_users_pool(tmp_path):
+    """It is broken, waits for the other half, and would do so for ever."""
+    flag = tmp_path / "armed"
+    flag.touch()
+    pool = ProcessPoolExecutor(2, mp_context=get_context("forkserver"))
+    with using(pool) as executor, pytest.warns(FallbackWarning, match="died"):
+        sizes = list(map(len, executor.map(tasks.die_sending, range(6), shared=str(flag))))
+    assert sizes == [30_000_000] * 6
+    pool.shutdown()

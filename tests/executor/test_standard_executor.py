@@ -4,6 +4,7 @@ import asyncio
 import math
 import operator
 import os
+import signal
 import threading
 from concurrent.futures import (
     ALL_COMPLETED,
@@ -16,6 +17,7 @@ from concurrent.futures import (
 
 import pytest
 
+from ce_parallel.exceptions import StrategyError
 from ce_parallel.executor import ParallelConfig, ParallelExecutor
 from ce_parallel.executor.testing import square
 from tests.executor import interop_tasks, tasks
@@ -316,3 +318,29 @@ def test_first_completed(tmp_path):
         done, pending = wait([held, quick], timeout=30, return_when=FIRST_COMPLETED)
         assert (done, pending) == ({quick}, {held})
         (tmp_path / "held.go").touch()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("preferred", ["processes", "loky"])
+def test_a_death_half_way_through_the_result_of_a_call(preferred, tmp_path):
+    """The pool waits for the other half, and nobody waits for the pool to notice."""
+    flag = tmp_path / "armed"
+    flag.touch()
+    with make(preferred) as executor:
+        future = executor.submit(tasks.die_sending, str(flag), 3)
+        waiting = executor.submit(square, 3)
+        assert not wait([future, waiting], timeout=20).not_done
+        with pytest.raises(StrategyError, match="The call was lost"):
+            future.result()
+        assert executor.submit(square, 3).result(timeout=20) == 9
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_shutdown_after_a_death_half_way_through_a_result(tmp_path):
+    flag = tmp_path / "armed"
+    flag.touch()
+    executor = make("processes")
+    future = executor.submit(tasks.die_sending, str(flag), 3)
+    executor.shutdown()
+    with pytest.raises(StrategyError, match="The call was lost"):
+        future.result(timeout=0)
