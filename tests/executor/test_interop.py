@@ -236,6 +236,22 @@ def loky_pool():
     pool.shutdown(wait=True, kill_workers=True)
 
 
+def test_a_shutdown_does_not_wait_for_a_call_that_its_pool_forgot(tmp_path):
+    """A pool that is shut down with `cancel_futures` tells nobody who waits."""
+    with ThreadPoolExecutor(1) as pool:
+        executor = ParallelExecutor(ParallelConfig(preferred=pool))
+        executor.submit(interop_tasks.touch_and_wait, str(tmp_path), "call")
+        assert wait_until((tmp_path / "call.started").exists)
+        forgotten = executor.submit(square, 3)
+        closing = threading.Thread(target=executor.shutdown)
+        closing.start()
+        pool.shutdown(wait=False, cancel_futures=True)
+        assert forgotten.cancelled()
+        (tmp_path / "call.go").touch()
+        closing.join(timeout=20)
+        assert not closing.is_alive()
+
+
 class TestLoky:
     def test_its_reusable_executor(self, loky_pool):
         with using(loky_pool) as executor:

@@ -71,8 +71,9 @@ class ExecutorMachine(RuleBasedStateMachine):
     root = None  # where shared state goes
     folder = None  # where items that die once leave a mark
 
-    @initialize(kind=st.sampled_from(KINDS), workers=st.integers(1, 3))
-    def open(self, kind, workers):
+    @initialize(data=st.data(), workers=st.integers(1, 3))
+    def open(self, data, workers):
+        kind = data.draw(st.sampled_from(KINDS))
         self.kind = kind
         self.own = None
         preferred = kind
@@ -238,7 +239,8 @@ class ExecutorMachine(RuleBasedStateMachine):
             while what == "die":
                 mapped.skipped.append(number)
                 number, what = next(mapped.items)
-            assert isinstance(value, LOCK) if what == "lock" else value == number
+            right = isinstance(value, LOCK) if what == "lock" else value == number
+            assert right, (value, number, what, mapped.results.report.fallbacks)
         return not mapped.ended
 
     @staticmethod
@@ -284,12 +286,18 @@ class ExecutorMachine(RuleBasedStateMachine):
             if self.own is not None:
                 self.own.shutdown(wait=True, cancel_futures=True)
             self.caught.__exit__(None, None, None)
+        assert wait_until(lambda: not closing()), "a shutdown that never ends"
         assert wait_until(lambda: not workers()), "an orphan"
         assert wait_until(lambda: not list(self.root.glob("ce_parallel-*"))), "a leaked file"
         unexpected = [w for w in self.seen if w.category is not FallbackWarning]
         assert not unexpected, [str(w.message) for w in unexpected]
         if not (self.faults or self.deaths):
             assert not self.seen, [str(w.message) for w in self.seen]
+
+
+def closing():
+    """Return the threads of shutdowns that did not wait."""
+    return [t for t in threading.enumerate() if t.name == "ce_parallel-close"]
 
 
 def run(temp_root, folder, **params):
@@ -315,6 +323,6 @@ def test_any_order_of_events(temp_root, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(240)
 def test_any_order_of_events_at_length(temp_root, tmp_path):
     run(temp_root, tmp_path, max_examples=100, stateful_step_count=30, derandomize=True)

@@ -1,7 +1,8 @@
 """Run calls in an executor that the user brings and keeps."""
 
+import contextlib
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 
 from ._base import Strategy, T
 from ._processes import ProcessPoolExecutorStrategy, processes_of, shut_down_killed
@@ -48,10 +49,13 @@ class FuturesStrategy(Strategy):
 
         Except a process pool that is broken but may not have noticed, and may never do so.
         """
-        if not kill:
-            wait(list(self._unfinished))
-        elif self.lost_worker():
-            shut_down_killed(self.executor)
+        if kill:
+            if self.lost_worker():
+                shut_down_killed(self.executor)
+            return
+        for future in list(self._unfinished):
+            with contextlib.suppress(CancelledError):  # `wait` misses one that a pool forgot
+                future.exception()
 
     def lost_worker(self) -> bool:
         """Say whether a process of a standard pool, or of loky's, has died."""
