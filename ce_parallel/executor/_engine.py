@@ -35,7 +35,7 @@ from ..exceptions import FallbackWarning, StrategyError
 from . import _limits
 from ._broadcast import Broadcast, Handle
 from ._metrics import ExecutionReport
-from ._pool import Pool, PoolClosedError, Session, owner_of
+from ._pool import Pool, PoolClosedError, Session, cancel_call, owner_of
 from ._run import Job, Piece, SerialRun, add_note, brief, caller_level
 from ._selection import chunk_for
 from ._transport import (
@@ -56,7 +56,7 @@ LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
 MIN_CPU_SHARE = 0.5  # tasks that compute less of their time wait for something else
 CALLS_TO_JUDGE = 2  # per worker, after which the gain of threads is judged, again and again
 MIN_GAIN = 1.15
-WATCH_SECONDS = 1.0  # between looks at workers while nothing arrives
+LOOK_SECONDS = 1.0  # at most, before Ctrl-C is noticed where waiting blocks it
 MAX_TRANSPORT_FAILURES = 3  # items that cannot travel, before nothing is sent any more
 _logger = logging.getLogger("ce_parallel")
 
@@ -306,7 +306,6 @@ class PoolRun(SerialRun):
         allowed = self.job.task_timeout
         allowed = None if allowed is None else allowed * len(piece.items)
         began: float | None = None
-        suspicious = False
         while True:
             self.check()
             if self._retrying:
@@ -324,9 +323,8 @@ class PoolRun(SerialRun):
                 if left <= 0:
                     self.check_task(piece.first, float("inf"))
                 patience = left if patience is None else min(left, patience)
-            patience = WATCH_SECONDS if patience is None else min(patience, WATCH_SECONDS)
-            if not self._wake.wait(max(0.0, patience)):
-                suspicious = self._watch(piece.session, suspicious)
+            patience = LOOK_SECONDS if patience is None else min(patience, LOOK_SECONDS)
+            self._wake.wait(max(0.0, patience))
             self._wake.clear()
 
     def _supply(self, future: "Future[Reply]") -> None:
@@ -343,17 +341,6 @@ class PoolRun(SerialRun):
         piece.returned, piece.future = True, None
         self._supplied.add(worker)
         self._dispatch(piece)
-
-    @staticmethod
-    def _watch(session: Session | None, suspicious: bool) -> bool:
-        """End a pool that lost a worker a while ago and has not noticed.
-
-        That is a pool whose worker died half-way through a result.
-        """
-        lost = session is not None and not session.ended and session.strategy.lost_worker()
-        if lost and suspicious and session is not None:
-            session.end(kill=True, deliberate=False)
-        return lost
 
     def _deliver(self, piece: Piece) -> Iterator[Any]:
         """Yield the results of a settled piece, item by item."""
@@ -605,7 +592,7 @@ class PoolRun(SerialRun):
             if self._kills and (session.strategy.crosses_process or self.timed_out):
                 session.end(kill=True, deliberate=True)
         for future, _ in sent:
-            future.cancel()
+            cancel_call(future)
 
 
 def _lacks_a_file(future: "Future[Reply]") -> bool:

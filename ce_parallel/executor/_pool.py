@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -26,10 +27,9 @@ measured_start: dict[str, float] = {}
 measured_dispatch: dict[str, float] = {}
 measured_load: dict[frozenset[str], float] = {}  # packages -> seconds to load work that needs them
 SECONDS_PER_MODULE = 0.003  # of a package, with what it imports in turn; until it is measured
-
-
 IN_EVERY_WORKER = {"__main__", "joblib", "numpy", "threadpoolctl", *sys.stdlib_module_names}
 BUSY_SECONDS = 0.005  # workers that have not answered by then have other work
+WATCH_SECONDS = 1.0  # between looks at worker processes
 
 
 class PoolClosedError(RuntimeError):
@@ -39,6 +39,22 @@ class PoolClosedError(RuntimeError):
 def owner_of(strategy: Strategy) -> int | None:
     """Return the process whose workers a strategy's are for good; None if they are borrowed."""
     return os.getpid() if getattr(strategy, "owns_workers", True) else None
+
+
+def cancel_call(future: "Future[Any]") -> bool:
+    """Cancel a call unless it runs or has ended; say whether it is cancelled.
+
+    A standard process pool that breaks later must not stumble over it: in Python 3.11, that
+    would end the pool's thread and leave its other futures unfinished for ever.
+    """
+    if not future.cancel():
+        return False
+    future.set_exception = _ignore  # type: ignore[method-assign, assignment]
+    return True
+
+
+def _ignore(error: BaseException | None) -> None:
+    pass
 
 
 class Session:
@@ -57,9 +73,10 @@ class Session:
     """
 
     def __init__(self, strategy: Strategy, n_workers: int) -> None:
-        self._begun = time.perf_counter()
+        self._begun = self._up = time.perf_counter()
         self.strategy = strategy
         self.ended = False
+        self.stopped = False  # and nothing is left of it
         self.used = False
         self.loaded: set[frozenset[str]] = {frozenset()}
         self.deliberate = False
@@ -68,6 +85,8 @@ class Session:
         self.ready: Future[int] = Future()
         if strategy.crosses_process:
             self.ready = strategy.submit(partial(ping, owner_of(strategy)))
+            watch = threading.Thread(target=_watch, args=(weakref.ref(self),), daemon=True)
+            watch.start()
         else:
             self.ready.set_result(0)
         self.ready.add_done_callback(self._note_start)
@@ -109,6 +128,33 @@ class Session:
                 return
             self.ended, self.deliberate = True, deliberate
         self.strategy.stop(kill=kill)
+        self.stopped = True
+
+    def end_lost(self) -> None:
+        """Put an end to a pool that lost a worker, also while it is being ended politely."""
+        if self.ended:
+            self.strategy.stop(kill=True)
+        else:
+            self.end(kill=True, deliberate=False)
+
+
+def _watch(watched: "weakref.ref[Session]") -> None:
+    """End a session that lost a worker a while ago and has not noticed.
+
+    That is a pool whose worker died half-way through a result: it waits for the other half.
+    """
+    was_lost = False
+    while True:
+        time.sleep(WATCH_SECONDS)
+        session = watched()
+        if session is None or session.stopped:
+            return
+        lost = session.strategy.lost_worker()
+        if lost and was_lost:
+            session.end_lost()
+            return
+        was_lost = lost
+        del session
 
 
 class Pool:

@@ -9,7 +9,7 @@ from typing import Any
 from ..exceptions import FallbackWarning, StrategyError
 from . import _limits
 from ._broadcast import Broadcast
-from ._pool import Pool, owner_of
+from ._pool import Pool, cancel_call, owner_of
 from ._run import brief
 from ._transport import ERROR, TRANSPORT, VALUE, Outcome, RemoteCall, Reply, pack_items, unpack
 
@@ -84,7 +84,7 @@ class RemoteFuture(Future[Any]):
 
     def cancel(self) -> bool:
         """Cancel the call, unless it runs or has ended."""
-        return (self.cancelled() or self._inner.cancel()) and super().cancel()
+        return (self.cancelled() or cancel_call(self._inner)) and super().cancel()
 
     def running(self) -> bool:
         """Say whether the call can no longer be cancelled and has no result yet."""

@@ -236,6 +236,22 @@ def loky_pool():
     pool.shutdown(wait=True, kill_workers=True)
 
 
+def test_a_shutdown_does_not_wait_for_a_call_that_its_pool_forgot(tmp_path):
+    """A pool that is shut down with `cancel_futures` tells nobody who waits."""
+    with ThreadPoolExecutor(1) as pool:
+        executor = ParallelExecutor(ParallelConfig(preferred=pool))
+        executor.submit(interop_tasks.touch_and_wait, str(tmp_path), "call")
+        assert wait_until((tmp_path / "call.started").exists)
+        forgotten = executor.submit(square, 3)
+        closing = threading.Thread(target=executor.shutdown)
+        closing.start()
+        pool.shutdown(wait=False, cancel_futures=True)
+        assert forgotten.cancelled()
+        (tmp_path / "call.go").touch()
+        closing.join(timeout=20)
+        assert not closing.is_alive()
+
+
 class TestLoky:
     def test_its_reusable_executor(self, loky_pool):
         with using(loky_pool) as executor:
@@ -320,3 +336,14 @@ class TestDaskWorkers:
         ):
             drain(executor.map(kill_worker, range(8), shared=(os.getpid(), 5)), into=delivered)
         assert delivered == [x for x in range(8) if x != 5]
+
+
+def test_a_death_half_way_through_a_result_of_a_users_pool(tmp_path):
+    """It is broken, waits for the other half, and would do so for ever."""
+    flag = tmp_path / "armed"
+    flag.touch()
+    pool = ProcessPoolExecutor(2, mp_context=get_context("forkserver"))
+    with using(pool) as executor, pytest.warns(FallbackWarning, match="died"):
+        sizes = list(map(len, executor.map(tasks.die_sending, range(6), shared=str(flag))))
+    assert sizes == [30_000_000] * 6
+    pool.shutdown()

@@ -1,14 +1,15 @@
 """Run calls in an executor that the user brings and keeps."""
 
+import contextlib
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 
 from ._base import Strategy, T
-from ._processes import ProcessPoolExecutorStrategy
+from ._processes import ProcessPoolExecutorStrategy, processes_of, shut_down_killed
 
 
 class FuturesStrategy(Strategy):
-    """Wrap any live ``concurrent.futures.Executor``; it is never shut down from here.
+    """Wrap any live ``concurrent.futures.Executor``; only a broken one is shut down from here.
 
     Its workers stay as they are: inner threads are capped while a call of ours runs, and are as
     before afterwards. They may be on other machines: shared state then travels in the calls.
@@ -44,9 +45,21 @@ class FuturesStrategy(Strategy):
         return future
 
     def stop(self, *, kill: bool = False) -> None:
-        """Wait for our own calls, or leave them: the user shuts the executor down."""
-        if not kill:
-            wait(list(self._unfinished))
+        """Wait for our own calls, or leave them: the user shuts the executor down.
+
+        Except a process pool that is broken but may not have noticed, and may never do so.
+        """
+        if kill:
+            if self.lost_worker():
+                shut_down_killed(self.executor)
+            return
+        for future in list(self._unfinished):
+            with contextlib.suppress(CancelledError):  # `wait` misses one that a pool forgot
+                future.exception()
+
+    def lost_worker(self) -> bool:
+        """Say whether a process of a standard pool, or of loky's, has died."""
+        return any(process.exitcode for process in processes_of(self.executor))
 
     def fresh(self) -> Strategy:
         """Return a strategy on the same executor; a broken one cannot be renewed."""
