@@ -34,7 +34,7 @@ from ..exceptions import FallbackWarning, StrategyError
 from . import _limits
 from ._broadcast import Broadcast, Handle
 from ._metrics import ExecutionReport
-from ._pool import Pool, PoolClosedError, Session
+from ._pool import Pool, PoolClosedError, Session, watch_for_exit
 from ._run import Job, Piece, SerialRun, add_note, brief, caller_level
 from ._selection import chunk_for
 from ._transport import ERROR, VALUE, LocalCall, RemoteCall, Reply, pack_items, unpack
@@ -84,6 +84,7 @@ class PoolRun(SerialRun):
         except Exception as error:
             self._give_up("could not send the function or the shared state", error)
         self._refill()
+        watch_for_exit(self)
 
     def _refill(self) -> None:
         """Keep the look-ahead full."""
@@ -454,6 +455,10 @@ class PoolRun(SerialRun):
     def cancel(self) -> None:
         """Cancel from any thread; the consumer gets ``CancelledError``."""
         super().cancel()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Take back what is unfinished; should anyone still ask for it, it is sent again."""
         self._end_sessions(list(self._pieces))
         self._wake.set()
 

@@ -4,18 +4,24 @@ A `Pool` belongs to an executor and may serve several maps at once. It hands out
 current `Session` (one start of the strategy) and starts another when that one has ended.
 """
 
+import atexit
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from ._transport import ping
 from .strategies import Strategy
 
 T = TypeVar("T")
+
+_live_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+_live_runs: "weakref.WeakSet[Run]" = weakref.WeakSet()
+_hooked: set[str] = set()
 
 measured_start: dict[str, float] = {}  # strategy name -> seconds until its first answer
 
@@ -46,7 +52,11 @@ class Session:
         strategy.start(n_workers)
         self.ready: Future[int] = Future()
         if strategy.crosses_process:
-            self.ready = strategy.submit(partial(ping, os.getpid()))
+            try:
+                self.ready = strategy.submit(partial(ping, os.getpid()))
+            except BaseException:  # Ctrl-C while processes start
+                strategy.stop(kill=True)
+                raise
             self.ready.add_done_callback(lambda f: self._note_start(f, begun))
         else:
             self.ready.set_result(0)
@@ -72,7 +82,11 @@ class Session:
             if self.ended:
                 return
             self.ended, self.deliberate = True, deliberate
-        self.strategy.stop(kill=kill)
+        try:
+            self.strategy.stop(kill=kill)
+        except BaseException:  # Ctrl-C while it waited
+            self.strategy.stop(kill=True)
+            raise
 
 
 class Pool:
@@ -106,6 +120,7 @@ class Pool:
                 raise PoolClosedError("the executor was shut down")
             if self._session is None or self._session.ended:
                 self._session = Session(self.prototype.fresh(), self.n_workers)
+                _end_at_exit(self)
             return self._session
 
     def renew_after(self, broken: Session) -> None:
@@ -116,6 +131,11 @@ class Pool:
                 self._session = None
                 self.prototype = broken.strategy.replacement()
 
+    def take_no_more(self) -> None:
+        """Refuse further calls."""
+        with self._lock:
+            self._closed = True
+
     def close(self, *, kill: bool = False) -> None:
         """Stop for good: wait for submitted calls, or kill."""
         with self._lock:
@@ -123,3 +143,39 @@ class Pool:
             session = self._session
         if session is not None:
             session.end(kill=kill, deliberate=True)
+
+
+class Run(Protocol):
+    """What uses a pool and can be told to stop."""
+
+    def let_go(self) -> None:
+        """Take back what was sent; should anyone still ask for it, it runs in the caller."""
+
+
+def watch_for_exit(run: Run) -> None:
+    """Let go of a run that is unfinished when the interpreter exits."""
+    _live_runs.add(run)
+
+
+def _end_at_exit(pool: Pool) -> None:
+    """End a pool before the interpreter waits for all that its workers were sent.
+
+    Engines register how they wait when they first start, and the last one registered is the first
+    one called: hence again for every strategy, just after its start.
+    """
+    _live_pools.add(pool)
+    name = repr(pool.prototype)
+    if name not in _hooked:
+        _hooked.add(name)
+        getattr(threading, "_register_atexit", atexit.register)(_before_exit)
+
+
+def _before_exit() -> None:
+    """Drop what maps have sent, and wait for submitted calls as the standard library does."""
+    pools = list(_live_pools)
+    for pool in pools:
+        pool.take_no_more()
+    for run in list(_live_runs):
+        run.let_go()
+    for pool in pools:
+        pool.close()
