@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.executor.conftest import leaked, shared_memory, wait_until
+
 ROOT = Path(__file__).parents[2]
 
 # What a script says to get each strategy; those in NEEDS_GUARD re-run it in their workers.
@@ -51,25 +53,36 @@ def nap(shared, seconds):
 
 
 def start(folder, strategy, body):
-    """Run `body` with an executor named `ex` on a strategy; it begins a session of its own."""
-    lines = f"""
+    """Run `body` with an executor named `ex` on a strategy, in a guarded script."""
+    return run(
+        folder,
+        f"""
 def main():
     ex = ParallelExecutor(ParallelConfig(preferred={STRATEGIES[strategy]}, max_workers=2))
 {textwrap.indent(textwrap.dedent(body), "    ")}
 if __name__ == "__main__":
     main()
-"""
+""",
+    )
+
+
+def run(folder, text, *options, **popen):
+    """Run a script in a session of its own; its temporary files go to `folder`."""
     script = folder / "script.py"
-    script.write_text(PRELUDE + lines)
+    script.write_text(PRELUDE + text)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JOBLIB_TEMP_FOLDER": str(folder)}
-    return subprocess.Popen(
-        [sys.executable, str(script), str(folder)],
+    before = shared_memory()
+    process = subprocess.Popen(
+        [sys.executable, *options, str(script), str(folder)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        **popen,
     )
+    process.before = before
+    return process
 
 
 def in_session(leader):
@@ -83,17 +96,22 @@ def in_session(leader):
     return found
 
 
-def finish(process, seconds):
-    """Wait for a child. Return its stderr, and the command lines of what outlives it for long."""
+def finish(process, folder, seconds=20.0):
+    """Wait for a child, and return what it printed; it must leave nothing behind for long."""
     try:
         process.wait(timeout=seconds)
-        left = in_session(process.pid)
-        _, alive = psutil.wait_procs(left, timeout=seconds)
-        commands = [shown(p) for p in alive]
+        _, alive = psutil.wait_procs(in_session(process.pid), timeout=seconds)
+        left = [shown(p) for p in alive]
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    return process.communicate(timeout=10)[1], commands
+    out, err = process.communicate(timeout=10)
+    assert left == [], err
+    assert wait_until(lambda: not list(folder.glob("ce_parallel-*"))), list(folder.iterdir())
+    assert wait_until(lambda: not leaked(process.before, process.pid)), leaked(
+        process.before, process.pid
+    )
+    return out, err
 
 
 def shown(process):
