@@ -6,6 +6,7 @@
 ``_selection``   the cost model: what each strategy would take
 ``_trial``       runs the first items in the caller and decides from what they cost
 ``_gil``         how far tasks release the GIL
+``_costs``       what workers of this process cost, as measured
 ``_run``         a map's job, its serial run, the iterator users hold
 ``_engine``      a map's run on workers: order, look-ahead, retries, cancellation
 ``_submit``      runs one call

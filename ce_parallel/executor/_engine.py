@@ -35,7 +35,7 @@ from ..exceptions import FallbackWarning, StrategyError
 from . import _limits
 from ._broadcast import Broadcast, Handle
 from ._metrics import ExecutionReport
-from ._pool import Pool, PoolClosedError, Session, cancel_call, owner_of
+from ._pool import Pool, PoolClosedError, Session, cancel_call, owner_of, watch_for_exit
 from ._run import Job, Piece, SerialRun, add_note, brief, caller_level
 from ._selection import chunk_for
 from ._transport import (
@@ -123,6 +123,7 @@ class PoolRun(SerialRun):
         if not (self.pool.prototype.crosses_process or _limits.in_worker()):
             self._held.enter_context(_limits.one_blas_thread())
         self._refill()
+        watch_for_exit(self)
 
     def _lease(self) -> bool:
         """Hold handles of the function and the shared state; say whether that worked."""
@@ -569,6 +570,10 @@ class PoolRun(SerialRun):
         """Cancel from any thread; the consumer gets ``CancelledError``."""
         super().cancel()
         self._kills = kill
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Take back what is unfinished; should anyone still ask for it, it is sent again."""
         self._end_sessions(list(self._pieces))
         self._wake.set()
 

@@ -19,12 +19,13 @@ from typing import Any, Self
 
 import joblib
 
+from . import _costs
 from ._broadcast import Broadcast
 from ._config import ParallelConfig, read_environment, validate
 from ._engine import PoolRun
 from ._gil import is_enabled
 from ._metrics import ExecutionReport, Hook, observers
-from ._pool import Pool, load_seconds, measured_dispatch, measured_start, packages_of
+from ._pool import Pool
 from ._precedence import Choice, asked_for, named_strategy, worker_cap
 from ._run import Job, MapIterator, SerialRun
 from ._selection import Decision, Machine, Workload, decide, with_hints
@@ -218,7 +219,7 @@ class ParallelExecutor(Executor):
 
     def _described(self, workload: Workload, job: Job, item: Any) -> Workload:
         """Return what is known of a workload before any of it has run."""
-        job.packages = packages_of(job.func, job.shared)
+        job.packages = _costs.packages_of(job.func, job.shared)
         known: dict[str, Any] = {"n_tasks": job.n_tasks}
         if workload.payload_bytes is None:
             known["payload_bytes"] = approximate_bytes(item)
@@ -226,7 +227,7 @@ class ParallelExecutor(Executor):
             known["shared_bytes"] = 0
         if workload.load_seconds is None:
             loaded = any(p.has_loaded(job.packages) for p in self._pools_of("processes"))
-            known["load_seconds"] = 0.0 if loaded else load_seconds(job.packages)
+            known["load_seconds"] = 0.0 if loaded else _costs.load_seconds(job.packages)
         return replace(workload, **known)
 
     def _machine(self, config: ParallelConfig) -> Machine:
@@ -237,10 +238,10 @@ class ParallelExecutor(Executor):
             for pool in warm[:1]:
                 pool.measure_dispatch()
             measured[f"{name}_warm"] = bool(warm)
-            if name in measured_start:
-                measured[f"{name}_start"] = measured_start[name]
-            if name in measured_dispatch:
-                measured[f"{name}_dispatch"] = measured_dispatch[name]
+            if name in _costs.start:
+                measured[f"{name}_start"] = _costs.start[name]
+            if name in _costs.dispatch:
+                measured[f"{name}_dispatch"] = _costs.dispatch[name]
         capped = config.max_workers or read_environment().workers
         return Machine(
             cpus=joblib.cpu_count(),

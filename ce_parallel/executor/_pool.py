@@ -4,32 +4,28 @@ A `Pool` belongs to an executor and may serve several maps at once. It hands out
 current `Session` (one start of the strategy) and starts another when that one has ended.
 """
 
+import atexit
 import contextlib
-import functools
-import itertools
 import os
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from . import _costs
 from ._transport import ping
 from .strategies import Strategy
 
 T = TypeVar("T")
 
-# What pools of this process took: strategy name -> seconds to start, and for one answer.
-measured_start: dict[str, float] = {}
-measured_dispatch: dict[str, float] = {}
-measured_load: dict[frozenset[str], float] = {}  # packages -> seconds to load work that needs them
-SECONDS_PER_MODULE = 0.003  # of a package, with what it imports in turn; until it is measured
-IN_EVERY_WORKER = {"__main__", "joblib", "numpy", "threadpoolctl", *sys.stdlib_module_names}
 BUSY_SECONDS = 0.005  # workers that have not answered by then have other work
 WATCH_SECONDS = 1.0  # between looks at worker processes
+_live_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+_live_runs: "weakref.WeakSet[Run]" = weakref.WeakSet()
+_hooked: set[str] = set()
 
 
 class PoolClosedError(RuntimeError):
@@ -84,7 +80,11 @@ class Session:
         strategy.start(n_workers)
         self.ready: Future[int] = Future()
         if strategy.crosses_process:
-            self.ready = strategy.submit(partial(ping, owner_of(strategy)))
+            try:
+                self.ready = strategy.submit(partial(ping, owner_of(strategy)))
+            except BaseException:  # Ctrl-C while processes start
+                strategy.stop(kill=True)
+                raise
             watch = threading.Thread(target=_watch, args=(weakref.ref(self),), daemon=True)
             watch.start()
         else:
@@ -94,7 +94,7 @@ class Session:
     def _note_start(self, done: "Future[int]") -> None:
         if not done.cancelled() and done.exception() is None:
             self._up = time.perf_counter()
-            measured_start[self.strategy.name] = self._up - self._begun
+            _costs.start[self.strategy.name] = self._up - self._begun
 
     @property
     def is_warm(self) -> bool:
@@ -109,7 +109,7 @@ class Session:
 
         def note(done: "Future[T]") -> None:
             if not done.cancelled() and done.exception() is None:
-                measured_load[packages] = time.perf_counter() - max(begun, self._up)
+                _costs.load[packages] = time.perf_counter() - max(begun, self._up)
                 self.loaded.add(packages)
 
         future = self.strategy.submit(call)
@@ -127,8 +127,13 @@ class Session:
             if self.ended:
                 return
             self.ended, self.deliberate = True, deliberate
-        self.strategy.stop(kill=kill)
-        self.stopped = True
+        try:
+            self.strategy.stop(kill=kill)
+        except BaseException:  # Ctrl-C while it waited
+            self.strategy.stop(kill=True)
+            raise
+        finally:
+            self.stopped = True
 
     def end_lost(self) -> None:
         """Put an end to a pool that lost a worker, also while it is being ended politely."""
@@ -192,17 +197,18 @@ class Pool:
                 raise PoolClosedError("the executor was shut down")
             if self._session is None or self._session.ended:
                 self._session = Session(self.prototype.fresh(), self.n_workers)
+                _end_at_exit(self)
             return self._session
 
     def measure_dispatch(self) -> None:
         """Time one answer of warm workers, once per process; give up if they are busy."""
         name = self.prototype.name
-        if name in measured_dispatch or not self.is_warm:
+        if name in _costs.dispatch or not self.is_warm:
             return
         begun = time.perf_counter()
         with contextlib.suppress(TimeoutError, RuntimeError):
             self.session().submit(os.getpid).result(timeout=BUSY_SECONDS)
-            measured_dispatch[name] = time.perf_counter() - begun
+            _costs.dispatch[name] = time.perf_counter() - begun
 
     def renew_after(self, broken: Session) -> None:
         """Put away a session whose worker died; the next one is a fresh start."""
@@ -211,6 +217,11 @@ class Pool:
             if self._session is broken:
                 self._session = None
                 self.prototype = broken.strategy.replacement()
+
+    def take_no_more(self) -> None:
+        """Refuse further calls."""
+        with self._lock:
+            self._closed = True
 
     def close(self, *, kill: bool = False) -> None:
         """Stop for good: wait for submitted calls, or kill."""
@@ -222,24 +233,37 @@ class Pool:
             session.end(kill=kill or came_up_in_vain, deliberate=True)
 
 
-def packages_of(*objects: Any) -> frozenset[str]:
-    """Return the packages that functions and objects come from, those of every worker aside."""
-    kinds: list[Any] = []
-    for obj in objects:
-        parts = obj if isinstance(obj, list | tuple) else getattr(obj, "__dict__", {}).values()
-        kinds += [obj, *itertools.islice(parts, 20)]
-    modules = [getattr(k, "__module__", None) or type(k).__module__ for k in kinds]
-    return frozenset({m.partition(".")[0] for m in modules if isinstance(m, str)} - IN_EVERY_WORKER)
+class Run(Protocol):
+    """What uses a pool and can be told to stop."""
+
+    def let_go(self) -> None:
+        """Take back what was sent; should anyone still ask for it, it runs in the caller."""
 
 
-def load_seconds(packages: frozenset[str]) -> float:
-    """Return how long a fresh worker takes to import `packages`, as measured or roughly."""
-    if packages in measured_load:
-        return measured_load[packages]
-    return SECONDS_PER_MODULE * _count_modules(packages, len(sys.modules))
+def watch_for_exit(run: Run) -> None:
+    """Let go of a run that is unfinished when the interpreter exits."""
+    _live_runs.add(run)
 
 
-@functools.lru_cache(maxsize=64)
-def _count_modules(packages: frozenset[str], n_loaded: int) -> int:
-    """Count the modules of `packages` here; `n_loaded` makes the answer lapse."""
-    return sum(name.partition(".")[0] in packages for name in list(sys.modules))
+def _end_at_exit(pool: Pool) -> None:
+    """End a pool before the interpreter waits for all that its workers were sent.
+
+    Engines register how they wait when they first start, and the last one registered is the first
+    one called: hence again for every strategy, just after its start.
+    """
+    _live_pools.add(pool)
+    name = repr(pool.prototype)
+    if name not in _hooked:
+        _hooked.add(name)
+        getattr(threading, "_register_atexit", atexit.register)(_before_exit)
+
+
+def _before_exit() -> None:
+    """Drop what maps have sent, and wait for submitted calls as the standard library does."""
+    pools = list(_live_pools)
+    for pool in pools:
+        pool.take_no_more()
+    for run in list(_live_runs):
+        run.let_go()
+    for pool in pools:
+        pool.close()

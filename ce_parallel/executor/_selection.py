@@ -75,7 +75,7 @@ class Machine:
     """What this process may use, and what things cost here, in seconds.
 
     The defaults were measured on a 2-core Linux machine by ``tests/benchmarks/bench_overhead.py``.
-    What a pool of this process took to start and to answer replaces them (`_pool.measured`).
+    What a pool of this process took to start and to answer replaces them (`_costs`).
 
     Parameters
     ----------

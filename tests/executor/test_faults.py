@@ -1,17 +1,11 @@
 """Faults with real processes: nothing lost, nothing twice, nothing left behind."""
 
-import contextlib
 import itertools
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 
 import numpy as np
-import psutil
 import pytest
 
 from ce_parallel.exceptions import CancelledError, FallbackWarning, StrategyError
@@ -21,7 +15,7 @@ from ce_parallel.executor import (
     ProcessPoolExecutorStrategy,
     Strategy,
 )
-from ce_parallel.executor.testing import drain, kill_worker, kill_worker_once, square
+from ce_parallel.executor.testing import drain, kill_worker, square
 from tests.executor import tasks
 from tests.executor.conftest import shut_down_joblib, wait_until, workers
 
@@ -36,14 +30,6 @@ PROCESSES = {"preferred": "processes", "start_method": "forkserver", "max_worker
 def processes():
     with ParallelExecutor(ParallelConfig(**PROCESSES)) as executor:
         yield executor
-
-
-@pytest.mark.parametrize("victim", [0, 14])
-def test_first_and_last_item_killed(processes, victim, tmp_path):
-    shared = (str(tmp_path / "marker"), victim)
-    with pytest.warns(FallbackWarning):
-        assert list(processes.map(kill_worker_once, range(15), shared=shared)) == list(range(15))
-    assert len(processes.report.fallbacks) == 1
 
 
 def test_two_deaths_by_different_items_lose_nothing(processes, tmp_path):
@@ -63,41 +49,6 @@ def test_a_poisoned_item_between_chunks(processes):
     with pytest.warns(FallbackWarning), pytest.raises(StrategyError, match=": 7"):
         drain(results, into=delivered)
     assert delivered == [x for x in range(20) if x != 7]
-
-
-EARLY = """
-from ce_parallel.executor import ParallelConfig, ParallelExecutor
-
-def task(shared, x):
-    return x
-
-with ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2)) as executor:
-    results = executor.map(task, range(100), shared=bytes(10**6))
-    print("sent", flush=True)
-    list(results)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("delay", [0.0, 0.3, 0.6, 0.9])
-def test_a_caller_killed_while_workers_start_leaves_none(delay, tmp_path):
-    process = run_script(tmp_path, EARLY, start_new_session=True)
-    assert process.stdout.readline() == "sent\n"
-    time.sleep(delay)
-    process.kill()
-    process.wait(timeout=20)
-    in_session = [p for p in psutil.process_iter() if session_of(p) == process.pid]
-    _, alive = psutil.wait_procs(in_session, timeout=20)
-    for leftover in alive:
-        leftover.kill()
-    process.communicate()
-    assert not alive
-    assert wait_until(lambda: not list(tmp_path.glob("ce_parallel-*")))
-
-
-def session_of(process):
-    with contextlib.suppress(ProcessLookupError):
-        return os.getsid(process.pid)
 
 
 @pytest.mark.parametrize("preferred", ["processes", "joblib"])
@@ -324,73 +275,3 @@ def test_full_disk_while_sharing_state(processes, temp_root, monkeypatch):
             100_002,
         ]
     assert list(processes.map(square, [2])) == [4]
-
-
-def run_script(tmp_path, body, **popen):
-    """Start `body` as a script without a ``__main__`` guard; temporary folders go to `tmp_path`.
-
-    Ctrl-C works in it even where this process was started with that signal ignored, as shells do
-    with what they run in the background.
-    """
-    script = tmp_path / "script.py"
-    interruptible = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    script.write_text(interruptible + textwrap.dedent(body))
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment = {**os.environ, "PYTHONPATH": root, "JOBLIB_TEMP_FOLDER": str(tmp_path)}
-    return subprocess.Popen(
-        [sys.executable, str(script)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **popen,
-    )
-
-
-def test_a_script_without_main_guard_works_and_exits_with_a_live_executor(tmp_path):
-    """Functions and classes of the script travel by value."""
-    process = run_script(
-        tmp_path,
-        """
-        from ce_parallel.executor import ParallelConfig, ParallelExecutor
-        class Point:
-            def __init__(self, x): self.x = x
-        def shift(p): return Point(p.x + 1)
-        executor = ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2))
-        results = list(executor.map(shift, [Point(1), Point(2)]))
-        print([p.x for p in results], all(type(p) is Point for p in results))
-        """,
-    )
-    out, err = process.communicate(timeout=40)
-    assert (process.returncode, out.strip(), err) == (0, "[2, 3] True", "")
-
-
-BLOCKED = """
-    import os, sys, time
-    import numpy as np
-    from ce_parallel.executor import ParallelConfig, ParallelExecutor
-    def task(shared, x):
-        print(os.getpid(), flush=True)
-        time.sleep(60 if os.getpid() != parent else 0)
-    parent = os.getpid()
-    with ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2)) as executor:
-        list(executor.map(task, range(8), shared=np.zeros(100_000), chunksize=1))
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals")
-@pytest.mark.parametrize("sign", ["SIGINT", "SIGKILL"])
-def test_interrupted_or_killed_callers_leave_no_worker_and_no_file(sign, tmp_path):
-    process = run_script(tmp_path, BLOCKED, start_new_session=True)
-    pids = [int(process.stdout.readline()) for _ in range(2)]
-    assert list(tmp_path.glob("ce_parallel-*"))
-    process.send_signal(getattr(signal, sign))
-    process.wait(timeout=20)
-    gone = wait_until(lambda: not any(map(psutil.pid_exists, pids)))
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    err = process.communicate()[1]
-    assert gone
-    if sign == "SIGINT":
-        assert err.rstrip().endswith("KeyboardInterrupt")
-    assert wait_until(lambda: not list(tmp_path.glob("ce_parallel-*")))

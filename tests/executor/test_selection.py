@@ -22,7 +22,6 @@ from ce_parallel.executor import (
     SerialStrategy,
     ThreadPoolExecutorStrategy,
     Workload,
-    _pool,
     decide,
 )
 from ce_parallel.executor._gil import Heartbeat, known_share
@@ -351,8 +350,8 @@ def test_what_is_measured_of_pools_is_used():
         machine = executor._machine(executor.config)
     assert machine.threads_warm
     assert not machine.processes_warm
-    assert machine.threads_start == _pool.measured_start["threads"]
-    assert machine.threads_dispatch == _pool.measured_dispatch["threads"]
+    assert machine.threads_start == _costs.start["threads"]
+    assert machine.threads_dispatch == _costs.dispatch["threads"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")

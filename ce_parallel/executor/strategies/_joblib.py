@@ -77,18 +77,24 @@ class JoblibBackendStrategy(Strategy):
             with _limits.one_inner_thread():
                 return SerialStrategy().submit(call)
         future: Future[T] = Future()
-        future.set_running_or_notify_cancel()
         self._unanswered.add(future)
         future.add_done_callback(self._unanswered.discard)
 
         def done(out: Any) -> None:
-            with contextlib.suppress(InvalidStateError):  # a thread that was given up
+            with contextlib.suppress(InvalidStateError):  # it was cancelled or given up
                 try:
                     future.set_result(backend.retrieve_result_callback(out))
                 except BaseException as error:
                     future.set_exception(error)
 
-        backend.submit(call, callback=done)
+        def call_unless_cancelled() -> Any:
+            return call() if future.set_running_or_notify_cancel() else None
+
+        if self.crosses_process:
+            future.set_running_or_notify_cancel()
+            backend.submit(call, callback=done)
+        else:
+            backend.submit(call_unless_cancelled, callback=done)
         return future
 
     def lost_worker(self) -> bool:
