@@ -67,6 +67,7 @@ class PoolRun(SerialRun):
     def __init__(self, job: Job, report: ExecutionReport, pool: Pool, broadcast: Broadcast) -> None:
         super().__init__(job, report)
         self.pool = pool
+        self._crosses = pool.prototype.crosses_process
         self._broadcast = broadcast
         self._task = job.task
         self._next = 0
@@ -76,6 +77,7 @@ class PoolRun(SerialRun):
         self._handles: tuple[Handle, ...] = ()
         self._held = contextlib.ExitStack()  # limits and shared files, until the end
         self._opening: list[Future[Reply]] = []  # no sending before these are done
+        self._loading: dict[Session, list[Future[Reply]]] = {}  # before tasks are timed
         self._wake = threading.Event()
         self._unsupplied: deque[Future[Reply]] = deque()  # from workers that lack a file
         self._supplied: set[str] = set()  # workers on whose account the bytes were sent
@@ -98,15 +100,19 @@ class PoolRun(SerialRun):
         Until they have, items run in the caller. Failures wait for `results`.
         """
         needs = self.job.packages
-        if not self.pool.prototype.crosses_process or self.pool.has_loaded(needs):
+        if not self._crosses or self.pool.has_loaded(needs):
             return
         if not self._lease():
             return
         try:
-            call, session = self._remote_call([]), self.pool.session()
-            self._opening = [session.preload(call, needs) for _ in range(self.pool.n_workers)]
+            self._opening = self._preload(self.pool.session())
         except Exception as error:
             self._give_up("could not start", error)
+
+    def _preload(self, session: Session) -> "list[Future[Reply]]":
+        """Let every worker load the function and the shared state."""
+        call, needs = self._remote_call([]), self.job.packages
+        return [session.preload(call, needs) for _ in range(self.pool.n_workers)]
 
     @property
     def is_open(self) -> bool:
@@ -120,14 +126,14 @@ class PoolRun(SerialRun):
     def start(self) -> None:
         """Send the first items. Failures wait for `results`, which announces them."""
         self._next = self.job.first
-        if not (self.pool.prototype.crosses_process or _limits.in_worker()):
+        if not (self._crosses or _limits.in_worker()):
             self._held.enter_context(_limits.one_blas_thread())
         self._refill()
         watch_for_exit(self)
 
     def _lease(self) -> bool:
         """Hold handles of the function and the shared state; say whether that worked."""
-        if not self._handles and self.pool.prototype.crosses_process:
+        if not self._handles and self._crosses:
             job = self.job
             objects = (job.func, job.shared) if job.has_shared else (job.func,)
             try:
@@ -197,6 +203,8 @@ class PoolRun(SerialRun):
         piece.submitted = time.perf_counter()
         try:
             session = piece.session = pool.session()
+            if self._crosses and self.job.task_timeout and session not in self._loading:
+                self._loading[session] = self._preload(session)
             try:
                 piece.future = self._submit(session, call)
                 if piece.future is None:  # it broke before this map, so it lost nothing of ours
@@ -235,7 +243,7 @@ class PoolRun(SerialRun):
             return None
 
     def _call(self, piece: Piece) -> Callable[[], Reply]:
-        if not self.pool.prototype.crosses_process:
+        if not self._crosses:
             return LocalCall(self._task, piece.items)
         call = self._remote_call(piece.items)
         piece.n_bytes = len(call.items)
@@ -318,7 +326,7 @@ class PoolRun(SerialRun):
             now = time.perf_counter()
             patience = None if self.job.deadline is None else self.job.deadline - now
             if allowed is not None:
-                if began is None and piece.session is not None and piece.session.ready.done():
+                if began is None and self._is_loaded(piece.session):
                     began = now
                 left = 0.05 if began is None else began + allowed - now
                 if left <= 0:
@@ -327,6 +335,12 @@ class PoolRun(SerialRun):
             patience = LOOK_SECONDS if patience is None else min(patience, LOOK_SECONDS)
             self._wake.wait(max(0.0, patience))
             self._wake.clear()
+
+    def _is_loaded(self, session: Session | None) -> bool:
+        """Say whether the workers of a session are up and have loaded what they need."""
+        if session is None or not session.ready.done():
+            return False
+        return all(future.done() for future in self._loading.get(session, ()))
 
     def _supply(self, future: "Future[Reply]") -> None:
         """Send a call again whose worker lacks a shared file; with the bytes, if need be.

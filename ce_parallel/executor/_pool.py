@@ -108,7 +108,7 @@ class Session:
         begun = time.perf_counter()
 
         def note(done: "Future[T]") -> None:
-            if not done.cancelled() and done.exception() is None:
+            if packages and not done.cancelled() and done.exception() is None:
                 _costs.load[packages] = time.perf_counter() - max(begun, self._up)
                 self.loaded.add(packages)
 

@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 # Workers of this kind then start in milliseconds: the forkserver has imported all they need.
-multiprocessing.get_context("forkserver").set_forkserver_preload(["ce_parallel.executor"])
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    ["ce_parallel.executor._transport"]
+)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -22,6 +22,7 @@ from ce_parallel.executor import (
     SerialStrategy,
     ThreadPoolExecutorStrategy,
     Workload,
+    _costs,
     decide,
 )
 from ce_parallel.executor._gil import Heartbeat, known_share
