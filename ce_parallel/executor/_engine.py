@@ -79,6 +79,7 @@ class PoolRun(SerialRun):
         self._opening: list[Future[Reply]] = []  # no sending before these are done
         self._loading: dict[Session, list[Future[Reply]]] = {}  # before tasks are timed
         self._wake = threading.Event()
+        self._awaited: Future[Reply] | None = None  # whose arrival wakes the consumer
         self._unsupplied: deque[Future[Reply]] = deque()  # from workers that lack a file
         self._supplied: set[str] = set()  # workers on whose account the bytes were sent
         self._here = False  # nothing is sent any more
@@ -229,9 +230,11 @@ class PoolRun(SerialRun):
 
     def _arrived(self, future: "Future[Reply]") -> None:
         """Wake the consumer; runs in a thread of the strategy's."""
-        if _lacks_a_file(future):
+        lacks = self._crosses and _lacks_a_file(future)
+        if lacks:
             self._unsupplied.append(future)
-        self._wake.set()
+        if lacks or self._retrying or future is self._awaited:
+            self._wake.set()
 
     def _submit(self, session: Session, call: Callable[[], Reply]) -> "Future[Reply] | None":
         """Return the call's future, or None if an unused session turns out to be broken."""
@@ -260,17 +263,16 @@ class PoolRun(SerialRun):
     def results(self) -> Iterator[Any]:
         """Yield results in order; see the module docstring for what happens to failures."""
         try:
-            while True:
+            self._refill()
+            while self._pieces:
                 self._announce_trouble()
-                self._refill()
-                if not self._pieces:
-                    break
                 piece = self._pieces[0]
-                if not self._settle(piece):
-                    continue
-                self._pieces.popleft()
-                self._refill()
-                yield from self._deliver(piece)
+                if self._settle(piece):
+                    self._pieces.popleft()
+                    self._refill()
+                    yield from self._deliver(piece)
+                else:
+                    self._refill()
             self._announce_trouble()
             if self._items_error is not None:
                 raise self._items_error
@@ -292,11 +294,11 @@ class PoolRun(SerialRun):
         if piece.future.cancelled() or (piece.session.deliberate and piece.is_out()):
             self._send_again(piece.session)
             return False
-        if _lacks_a_file(piece.future):
-            self._supply(piece.future)
-            return False
         error = piece.future.exception()
         if error is None:
+            if piece.future.result().missing:
+                self._supply(piece.future)
+                return False
             return True
         if isinstance(error, BrokenExecutor):
             self._worker_died(piece.session, error)
@@ -321,6 +323,7 @@ class PoolRun(SerialRun):
                 self._redispatch()
             while self._unsupplied:
                 self._supply(self._unsupplied.popleft())
+            self._awaited = piece.future  # before looking whether it is done
             if piece.failure is not None or (piece.future and piece.future.done()):
                 return
             now = time.perf_counter()
