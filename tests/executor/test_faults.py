@@ -2,20 +2,26 @@
 
 import itertools
 import os
+import subprocess
 import threading
-import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
+import psutil
 import pytest
+from joblib.externals.loky.process_executor import ProcessPoolExecutor as LokyPool
 
 from ce_parallel.exceptions import CancelledError, FallbackWarning, StrategyError
 from ce_parallel.executor import (
+    FuturesStrategy,
+    JoblibBackendStrategy,
     ParallelConfig,
     ParallelExecutor,
     ProcessPoolExecutorStrategy,
     Strategy,
 )
-from ce_parallel.executor.testing import drain, kill_worker, square
+from ce_parallel.executor.testing import drain, kill_worker, square, wait_for_file
 from tests.executor import tasks
 from tests.executor.conftest import shut_down_joblib, wait_until, workers
 
@@ -190,37 +196,65 @@ class DiesAtStart(ProcessPoolExecutorStrategy):
     """Workers that exit before they take a call."""
 
     def start(self, n_workers):
-        from joblib.externals.loky.process_executor import ProcessPoolExecutor
+        if self.start_method is None:
+            self._pool = LokyPool(n_workers, initializer=os._exit, initargs=(3,))
+        else:
+            context = get_context(self.start_method)
+            self._pool = ProcessPoolExecutor(n_workers, context, os._exit, (3,))
 
-        self._pool = ProcessPoolExecutor(n_workers, initializer=os._exit, initargs=(3,))
+
+def exits_at_start(backend):
+    return JoblibBackendStrategy(backend, initializer=os._exit, initargs=(3,))
 
 
-def test_workers_that_exit_during_start_up_blame_no_item():
-    config = ParallelConfig(preferred=DiesAtStart(), max_workers=2)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DiesAtStart(),
+        lambda: DiesAtStart("fork"),
+        lambda: DiesAtStart("forkserver"),
+        lambda: DiesAtStart("spawn"),
+        pytest.param(lambda: exits_at_start("multiprocessing"), marks=pytest.mark.slow),
+        pytest.param(lambda: exits_at_start("loky"), marks=pytest.mark.slow),
+        lambda: FuturesStrategy(
+            ProcessPoolExecutor(2, get_context("forkserver"), tasks.fail_at_start)
+        ),
+    ],
+    ids=["loky", "fork", "forkserver", "spawn", "joblib-multiprocessing", "joblib-loky", "users"],
+)
+def test_workers_that_exit_during_start_up_blame_no_item(make):
+    strategy = make()
+    config = ParallelConfig(preferred=strategy, max_workers=2)
     with ParallelExecutor(config) as executor, pytest.warns(FallbackWarning):
         assert list(executor.map(square, range(6))) == [x * x for x in range(6)]
+    if isinstance(strategy, FuturesStrategy):
+        strategy.executor.shutdown()
 
 
-@pytest.mark.parametrize("preferred", ["threads", "processes"])
-def test_a_hanging_task_times_out_and_leaves_nothing(preferred, tmp_path):
-    config = ParallelConfig(**{**PROCESSES, "preferred": preferred}, task_timeout=0.3)
-    never = str(tmp_path / "never")
-    with ParallelExecutor(config) as executor:
-        results = executor.map(tasks.wait_for_file, [0, 1, 0, 0], shared=never, chunksize=1)
-        assert next(results) == 0
-        with pytest.raises(TimeoutError, match=r"Item 1 took longer than task_timeout=0\.3"):
-            next(results)
-        (tmp_path / "never").touch()  # lets an abandoned thread go
-        assert list(executor.map(square, [3])) == [9]
+@pytest.mark.parametrize("preferred", ["forkserver", "joblib"])
+def test_a_result_for_which_memory_is_short_is_computed_in_the_caller(preferred):
+    """The worker cannot hold a second, pickled copy of it."""
+    config = PROCESSES if preferred == "forkserver" else {"preferred": preferred, "max_workers": 2}
+    with (
+        ParallelExecutor(ParallelConfig(**config)) as executor,
+        pytest.warns(FallbackWarning, match="cannot send its result"),
+    ):
+        results = list(executor.map(tasks.large_in_little_memory, range(4), shared=os.getpid()))
+    assert [r if isinstance(r, int) else r.shape for r in results] == [0, 1, (10_000_000,), 3]
+    shut_down_joblib()
 
 
-@pytest.mark.parametrize("preferred", ["serial", "threads", "processes"])
-def test_a_map_times_out(preferred):
-    config = ParallelConfig(**{**PROCESSES, "preferred": preferred})
-    with ParallelExecutor(config) as executor:
-        results = executor.map(time.sleep, [0.2] * 100, timeout=0.5)
-        with pytest.raises(TimeoutError, match="timeout"):
-            list(results)
+@pytest.mark.slow
+@pytest.mark.skipif(psutil.virtual_memory().available < 16 * 2**30, reason="needs 16 GB")
+@pytest.mark.parametrize("strategy", [None, "multiprocessing"])
+def test_a_result_over_two_gigabytes(strategy):
+    """Larger than what a signed 32-bit length can say."""
+    preferred = ProcessPoolExecutorStrategy(strategy)
+    if strategy == "multiprocessing":
+        preferred = JoblibBackendStrategy(strategy)
+    with ParallelExecutor(ParallelConfig(preferred=preferred, max_workers=2)) as executor:
+        assert list(map(len, executor.map(bytes, [1, 2**31 + 10, 2]))) == [1, 2**31 + 10, 2]
+        assert executor.report.fallbacks == []
 
 
 @pytest.mark.parametrize("preferred", ["threads", "processes"])
@@ -228,7 +262,7 @@ def test_cancel_from_another_thread_wakes_the_consumer(preferred, tmp_path):
     flag = tmp_path / "flag"
     config = ParallelConfig(**{**PROCESSES, "preferred": preferred})
     with ParallelExecutor(config) as executor:
-        results = executor.map(tasks.wait_for_file, [0, 1, 1, 1], shared=str(flag))
+        results = executor.map(wait_for_file, [0, 1, 1, 1], shared=str(flag))
         assert next(results) == 0
         timer = threading.Timer(0.2, executor.cancel)
         timer.start()
@@ -253,7 +287,7 @@ def test_closing_or_dropping_an_endless_map_ends_it(preferred):
 def test_cancelling_one_map_does_not_disturb_another(processes, tmp_path):
     """They share workers; those of the cancelled map are killed, the other sends again."""
     flag = tmp_path / "flag"
-    blocked = processes.map(tasks.wait_for_file, [1] * 4, shared=str(flag))
+    blocked = processes.map(wait_for_file, [1] * 4, shared=str(flag))
     other = processes.map(square, range(30))
     blocked.cancel()
     assert list(other) == [x * x for x in range(30)]
@@ -275,3 +309,31 @@ def test_full_disk_while_sharing_state(processes, temp_root, monkeypatch):
             100_002,
         ]
     assert list(processes.map(square, [2])) == [4]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 64 KB."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root can mount one")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("preferred", ["processes", "joblib"])
+def test_a_disk_that_is_really_full(preferred, tiny_disk, monkeypatch):
+    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(tiny_disk))
+    config = ParallelConfig(**{**PROCESSES, "preferred": preferred})
+    with ParallelExecutor(config) as executor:
+        with pytest.warns(FallbackWarning, match="No space left"):
+            sums = list(executor.map(lambda s, x: s[x], range(3), shared=np.arange(100_000)))
+        assert sums == [0, 1, 2]
+        assert list(executor.map(square, range(3))) == [0, 1, 4], "the pool is as good as before"
+        assert executor.report.fallbacks == []
+    shut_down_joblib()
+    assert list(tiny_disk.iterdir()) == []
