@@ -190,7 +190,11 @@ def test_an_interpreter_exits_with_a_live_executor(what, name, tmp_path):
     body = textwrap.dedent(EXITS[what].format(nap=nap))
     process = start(tmp_path, name, body if what == "dropped" else body + KEPT)
     out, err = finish(process, tmp_path, seconds=30)
-    assert (process.returncode, out, err) == (0, "", "")
+    assert (process.returncode, out) == (0, "")
+    # multiprocessing's tracker now and then reports a semaphore that was unlinked already.
+    tracker = "resource_tracker: '/loky" in err and "[Errno 2] No such file" in err
+    assert "Traceback" not in err
+    assert err == "" or (tracker and name in ("fork", "forkserver", "spawn"))
 
 
 @pytest.mark.parametrize("name", first(DEFAULT, ["processes", "joblib-multiprocessing"]))
