@@ -42,7 +42,6 @@ from ._transport import (
     ERROR,
     VALUE,
     LocalCall,
-    Outcome,
     RemoteCall,
     Reply,
     on_our_clock,
@@ -53,7 +52,6 @@ from .strategies import ProcessPoolExecutorStrategy
 from .strategies._futures import kills_workers
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
-MIN_CPU_SHARE = 0.5  # tasks that compute less of their time wait for something else
 CALLS_TO_JUDGE = 2  # per worker, after which the gain of threads is judged, again and again
 MIN_GAIN = 1.15
 LOOK_SECONDS = 1.0  # at most, before Ctrl-C is noticed where waiting blocks it
@@ -83,7 +81,9 @@ class PoolRun(SerialRun):
         self._unsupplied: deque[Future[Reply]] = deque()  # from workers that lack a file
         self._supplied: set[str] = set()  # workers on whose account the bytes were sent
         self._here = False  # nothing is sent any more
-        self._n_calls, self._cpu, self._wall = 0, 0.0, 0.0  # delivered, from our own threads
+        self._paused = False  # nor as long as threads gain nothing
+        self._in_threads = 0.0  # seconds of a task, when last judged
+        self._judged: list[tuple[float, int]] = []  # seconds and items of calls since then
         self._kills = True  # processes with unfinished calls, at the end
         self._trouble: tuple[str, BaseException] | None = None
         self._warned = False
@@ -185,7 +185,7 @@ class PoolRun(SerialRun):
 
     def _runs_here(self) -> bool:
         """Say whether the next items run in the caller."""
-        return self._here or not self.is_open
+        return self._here or self._paused or not self.is_open
 
     def _dispatch(self, piece: Piece) -> None:
         """Send a piece, or mark why it must run here."""
@@ -375,7 +375,7 @@ class PoolRun(SerialRun):
         payload, size = piece.n_bytes // len(piece.items), reply.n_bytes // len(outcomes)
         self.report.payload_bytes += piece.n_bytes
         self.report.result_bytes += reply.n_bytes
-        self._watch_gain(reply, outcomes)
+        self._judge(outcomes[-1].end - outcomes[0].start, len(outcomes))
         add, sent, worker, clock = self.report.add, piece.submitted, reply.worker, time.perf_counter
         for offset, (kind, value, start, end) in enumerate(outcomes):
             index = piece.first + offset
@@ -391,25 +391,29 @@ class PoolRun(SerialRun):
                 self._cannot_travel(index, str(value), None)
                 yield self._run_here(index, piece.items[offset])
 
-    def _watch_gain(self, reply: Reply, outcomes: list[Outcome]) -> None:
-        """Send nothing any more where threads, chosen by measurement, wait for one another.
+    def _judge(self, seconds: float, n_items: int) -> None:
+        """Leave threads that gain too little, and return if it was the tasks that were long.
 
-        They spend less of their time computing than the caller did; a mere difference between
-        tasks does not show in that.
+        Threads were chosen from what a task cost in the caller. Where they wait for one another,
+        a task takes longer in them; a few that run in the caller then tell which of the two it is.
         """
-        alone = self.job.cpu_share
-        if alone is None or alone < MIN_CPU_SHARE or not reply.is_local or self._here:
+        alone = self.job.cost
+        if self._crosses or alone is None or not self.job.is_measured:
             return
-        self._n_calls += 1
-        self._cpu += reply.cpu_time
-        self._wall += outcomes[-1].end - outcomes[0].start
-        if self._n_calls < CALLS_TO_JUDGE * self.pool.n_workers:
+        self._judged.append((seconds, n_items))
+        if len(self._judged) < CALLS_TO_JUDGE * self.pool.n_workers:
             return
-        gain = self.pool.n_workers * self._cpu / (self._wall or 1.0) / alone
-        self._n_calls, self._cpu, self._wall = 0, 0.0, 0.0
-        if gain < MIN_GAIN:
-            self._here = True
-            self.report.note(f"but threads waited for one another (gain {gain:.1f}): serial again")
+        total, n = map(sum, zip(*self._judged, strict=True))
+        self._judged.clear()
+        if self._paused:
+            alone = self.job.cost = total / n
+        else:
+            self._in_threads = total / n
+        gain = self.pool.n_workers * alone / max(self._in_threads, 1e-9)
+        if self._paused != (gain < MIN_GAIN):
+            self._paused = not self._paused
+            on = "threads again" if gain >= MIN_GAIN else "the caller alone"
+            self.report.note(f"then, as threads gain a factor of {gain:.1f}, {on}")
 
     # -- failures --------------------------------------------------------------------
 
@@ -431,6 +435,8 @@ class PoolRun(SerialRun):
             end = time.perf_counter()
         self.check_task(index, end - start)
         self.report.add(index, start, end)
+        if self._paused:
+            self._judge(end - start, 1)
         return value
 
     def _cannot_travel(self, index: int, why: str, cause: BaseException | None) -> None:

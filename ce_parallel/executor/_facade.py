@@ -211,7 +211,7 @@ class ParallelExecutor(Executor):
                 trial = Trial(job, workload, machine, config, make_run, self._begin)
                 return MapIterator(trial.run(), trial.outcomes)
             decision = decide(workload, machine, config)
-            job.cost = workload.task_cost_seconds
+            job.cost, job.is_measured = workload.task_cost_seconds, True
         run = make_run(decision)
         run.open()
         self._begin(run, decision)
@@ -331,10 +331,11 @@ class ParallelExecutor(Executor):
             threading.Thread(target=self._close, args=(pools,), name="ce_parallel-close").start()
 
     def _close(self, pools: list[Pool]) -> None:
-        wait_for_borrowed(self._submitted)
-        for pool in pools:
-            pool.close()
-        self._broadcast.close()
+        with contextlib.ExitStack() as ending:  # goes on to the end when one is interrupted
+            ending.callback(self._broadcast.close)
+            for pool in pools:
+                ending.callback(pool.close)
+            wait_for_borrowed(self._submitted)
 
     def __enter__(self) -> Self:
         self._check_open()

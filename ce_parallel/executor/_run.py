@@ -35,7 +35,7 @@ class Job:
     chunksize: int | None = None
     cost: float | None = None
     packages: frozenset[str] = frozenset()  # that the function and the shared state need
-    cpu_share: float | None = None  # of a task's time in the caller, if that was measured
+    is_measured: bool = False  # the choice rests on `cost`
     deadline: float | None = None
     task_timeout: float | None = None
     strict: bool = False

@@ -47,7 +47,6 @@ class Reply(NamedTuple):
     times: tuple[list[float], list[float]] = ([], [])  # and their starts and ends
     n_bytes: int = 0
     is_local: bool = False  # nothing was pickled
-    cpu_time: float = 0.0  # of the thread, if local
     failure: str | None = None  # the whole call could not arrive, and why
     missing: bool = False  # it did not run: the worker needs it `with_bytes`
 
@@ -83,15 +82,13 @@ class LocalCall:
 
     def __call__(self) -> Reply:
         """Return the reply; nothing is pickled."""
-        begun = time.thread_time()
         if _limits.in_worker():
             _limits.cap_openmp_for_good()
             outcomes = run_items(self.task, self.items)
         else:
             with _limits.borrowed_thread():
                 outcomes = run_items(self.task, self.items)
-        used = time.thread_time() - begun
-        return Reply(threading.current_thread().name, outcomes, is_local=True, cpu_time=used)
+        return Reply(threading.current_thread().name, outcomes, is_local=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,6 @@ class Trial:
         """Run the first items and begin a run of the others."""
         task = self._job.task
         heart = self._heart = Heartbeat(self._look)
-        cpu = time.thread_time()
         try:
             with _limits.one_inner_thread():
                 for item in self._items():
@@ -82,8 +81,6 @@ class Trial:
         finally:
             heart.stop()
             self._over.set()
-        wall = sum(outcome.end - outcome.start for outcome in self.outcomes)
-        self._job.cpu_share = min(1.0, (time.thread_time() - cpu) / max(wall, 1e-9))
         return self._run or self._choose(heart.share())
 
     # -- in the caller ---------------------------------------------------------------
@@ -137,7 +134,7 @@ class Trial:
         return run
 
     def _decide(self, cost: float, share: float | None, n_done: int, machine: Machine) -> Decision:
-        self._job.cost = cost
+        self._job.cost, self._job.is_measured = cost, True
         if cost * self._workload.n_left > WORTHWHILE_SECONDS:
             self._measure_sizes()
         known = self._workload.releases_gil

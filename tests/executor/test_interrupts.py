@@ -136,7 +136,7 @@ def test_workers_follow_a_killed_caller(name, tmp_path):
 )
 def test_workers_that_only_start_follow_a_killed_caller(name, delay, tmp_path):
     """Nor do those stay that never got a call."""
-    body = "print('go', flush=True); list(ex.map(nap, [0.01] * 1000, shared=1))"
+    body = "print('go', flush=True); list(ex.map(nap, [0.01] * 1000, shared=np.zeros(100_000)))"
     process = start(tmp_path, name, body)
     assert process.stdout.readline() == "go\n"
     time.sleep(delay)

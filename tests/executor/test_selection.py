@@ -270,14 +270,13 @@ class TestWrongGuesses:
     def test_threads_that_gain_too_little_are_left(self, enough, left, caplog, monkeypatch):
         """A hint, or a heartbeat among many short releases, may promise too much."""
         monkeypatch.setattr("ce_parallel.executor._engine.MIN_GAIN", enough)
-        monkeypatch.setattr("ce_parallel.executor._engine.MIN_CPU_SHARE", 0.0)
         monkeypatch.setattr("ce_parallel.executor._selection.MARGIN", 0.0)
         options = {"releases_gil": True, "max_payload_bytes": 0}  # no processes
         report = self.run(tasks.count_to, [100_000] * 40, caplog, **options)
         assert report.strategy == "threads"
         assert report.n_tasks == 40
         assert report.fallbacks == []
-        assert ("but threads waited for one another" in report.decision.reason) == left
+        assert ("the caller alone" in report.decision.reason) == left
         assert (report.records[-1].worker == "caller") == left
 
 
