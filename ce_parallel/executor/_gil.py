@@ -89,9 +89,11 @@ class Heartbeat:
         self.lock = threading.Lock()
         self.begun = time.perf_counter()
         self._look = look
-        self._stopped = False
         self._released = 0.0  # seconds slept without being late
         self._asleep = float("inf")  # since when
+        self._halt, self._ended = threading.Lock(), threading.Lock()
+        self._halt.acquire()
+        self._ended.acquire()
         # Not threading.Thread: its start() waits for the thread, longer than a small map takes.
         _thread.start_new_thread(self._run, ())
 
@@ -105,22 +107,28 @@ class Heartbeat:
         return min(1.0, released / (now - self.begun))
 
     def stop(self) -> None:
-        """End; after this returns, nothing is looked at any more."""
-        with self.lock:
-            self._stopped = True
+        """End, and wait for that: a thread waiting for the GIL slows down those that release it."""
+        self._halt.release()
+        self._ended.acquire()
 
     def _run(self) -> None:
-        period, now = PERIOD, time.perf_counter()
-        while not self._stopped:
-            self._asleep = before = now
-            time.sleep(period)
-            now = time.perf_counter()
-            if now - before - period < LATE:
-                self._released += now - before
-            period = min(LONGEST_PERIOD, max(PERIOD, (now - self.begun) / 20))
-            with self.lock:
-                if self._stopped or self._look():
-                    return
+        try:
+            while not self._beat():
+                pass
+        finally:
+            self._ended.release()
+
+    def _beat(self) -> bool:
+        """Sleep once; say whether that was the last time."""
+        self._asleep = before = time.perf_counter()
+        period = min(LONGEST_PERIOD, max(PERIOD, (before - self.begun) / 20))
+        if self._halt.acquire(timeout=period):
+            return True
+        now = time.perf_counter()
+        if now - before - period < LATE:
+            self._released += now - before
+        with self.lock:
+            return self._look()
 
 
 def is_enabled() -> bool:

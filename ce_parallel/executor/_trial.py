@@ -79,9 +79,10 @@ class Trial:
                 for item in self._items():
                     self.outcomes += run_items(task, [item])
         finally:
+            share = heart.share()
             heart.stop()
             self._over.set()
-        return self._run or self._choose(heart.share())
+        return self._run or self._choose(share)
 
     # -- in the caller ---------------------------------------------------------------
 
