@@ -32,7 +32,7 @@ from itertools import islice
 from typing import Any
 
 from ..exceptions import FallbackWarning, StrategyError
-from . import _limits
+from . import _costs, _limits
 from ._broadcast import Broadcast, Handle
 from ._metrics import ExecutionReport
 from ._pool import Pool, PoolClosedError, Session, cancel_call, owner_of, watch_for_exit
@@ -80,6 +80,7 @@ class PoolRun(SerialRun):
         self._awaited: Future[Reply] | None = None  # whose arrival wakes the consumer
         self._unsupplied: deque[Future[Reply]] = deque()  # from workers that lack a file
         self._supplied: set[str] = set()  # workers on whose account the bytes were sent
+        self._has_loaded = False  # a worker did, what tasks need
         self._here = False  # nothing is sent any more
         self._paused = False  # nor as long as threads gain nothing
         self._in_threads = 0.0  # seconds of a task, when last judged
@@ -370,6 +371,9 @@ class PoolRun(SerialRun):
         if reply.failure is not None:
             yield from self._deliver_here(piece, reply.failure)
             return
+        if self._crosses and not self._has_loaded and piece.session is not None:
+            self._has_loaded = True
+            piece.session.loaded.add(_costs.packages_of(self.job.func, self.job.shared))
         outcomes = on_our_clock(unpack(reply), piece.submitted)
         piece.future = None  # lets go of a large reply
         payload, size = piece.n_bytes // len(piece.items), reply.n_bytes // len(outcomes)

@@ -110,7 +110,7 @@ class Trial:
         elapsed = self.outcomes[-1].end - self._heart.begun
         if n >= MAX_ITEMS or elapsed >= TRIAL_SECONDS or self.outcomes[-1].kind == ERROR:
             return True
-        return self._cost() * replace(self._workload, n_done=n).n_left < WORTHWHILE_SECONDS
+        return self._cost() * (self._workload.n_left - n) < WORTHWHILE_SECONDS
 
     def _cost(self) -> float:
         """Return the mean cost of an item; a first one often pays for warming up."""
@@ -122,7 +122,11 @@ class Trial:
         if self.outcomes and self.outcomes[-1].kind == ERROR:
             decision = Decision("serial", 1, "a task failed")
         else:
-            decision = self._decide(self._cost(), share, len(self.outcomes), self._machine)
+            machine = self._machine
+            if self._opened:  # workers that come up anyway cost nothing more
+                machine = replace(machine, processes_warm=True)
+                self._workload = replace(self._workload, load_seconds=0.0)
+            decision = self._decide(self._cost(), share, len(self.outcomes), machine)
         run: SerialRun
         if self._opened and decision.strategy == "processes":
             run = self._opened[0]

@@ -163,13 +163,12 @@ def run_warm(cell, executor, chosen):
     return seconds
 
 
-def warm_executor(preferred):
-    """Return an executor that has used every pool it could choose."""
+def warm_executor(cell, preferred):
+    """Return an executor that has run the cell in every pool it could choose."""
     executor = executor_of(preferred)
     for name in ("threads", "processes") if preferred == "auto" else (preferred,):
         executor.config.set_params(preferred=name)
-        for _ in executor.map(count, [1000] * 8):
-            pass
+        cell.run(executor)
     executor.config.set_params(preferred=preferred)
     return executor
 
@@ -178,7 +177,7 @@ def measure(cell, warm, repeat):
     """Return seconds by strategy, and what "auto" chose."""
     chosen = {name: [] for name in (*FIXED, "auto")}
     if warm:
-        executors = {name: warm_executor(name) for name in chosen}
+        executors = {name: warm_executor(cell, name) for name in chosen}
         runs = {n: partial(run_warm, cell, executors[n], chosen[n]) for n in chosen}
     else:
         executors = {}
