@@ -11,31 +11,37 @@ executor        ParallelExecutor and its strategies; knows nothing of explanatio
 plotting        Displays; need matplotlib
 utils           validation, frames; the only private scikit-learn imports
 exceptions      the error tree
+_lazy           imports the names below when they are first used
 """
 
-from ce_parallel._explainer import ParallelCalibratedExplainer
-from ce_parallel._explanations import Explanations
-from ce_parallel._pipeline import explain_pipeline
+from typing import TYPE_CHECKING
+
+from ce_parallel._lazy import lazy_imports
 from ce_parallel._version import __version__
-from ce_parallel.exceptions import (
-    CancelledError,
-    FallbackWarning,
-    NotCalibratedError,
-    StrategyError,
-)
-from ce_parallel.executor import (
-    ExecutionReport,
-    FuturesStrategy,
-    Hook,
-    JoblibBackendStrategy,
-    ParallelConfig,
-    ParallelExecutor,
-    ProcessPoolExecutorStrategy,
-    SerialStrategy,
-    ThreadPoolExecutorStrategy,
-    Workload,
-    observe,
-)
+
+if TYPE_CHECKING:
+    from ce_parallel._explainer import ParallelCalibratedExplainer
+    from ce_parallel._explanations import Explanations
+    from ce_parallel._pipeline import explain_pipeline
+    from ce_parallel.exceptions import (
+        CancelledError,
+        FallbackWarning,
+        NotCalibratedError,
+        StrategyError,
+    )
+    from ce_parallel.executor import (
+        ExecutionReport,
+        FuturesStrategy,
+        Hook,
+        JoblibBackendStrategy,
+        ParallelConfig,
+        ParallelExecutor,
+        ProcessPoolExecutorStrategy,
+        SerialStrategy,
+        ThreadPoolExecutorStrategy,
+        Workload,
+        observe,
+    )
 
 __all__ = [
     "CancelledError",
@@ -58,3 +64,5 @@ __all__ = [
     "explain_pipeline",
     "observe",
 ]
+
+__getattr__ = lazy_imports(__name__, __file__)

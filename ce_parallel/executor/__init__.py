@@ -2,8 +2,11 @@
 
 ``_facade``      `ParallelExecutor`, `acquire_executor`: what users and callers hold
 ``_config``      `ParallelConfig` and the grammar of ``CE_PARALLEL``
-``_selection``   who decides on a strategy; the cost model
-``_probe``       measures the first item of a map
+``_precedence``  who decides on a strategy before anything is measured
+``_selection``   the cost model: what each strategy would take
+``_trial``       runs the first items in the caller and decides from what they cost
+``_gil``         how far tasks release the GIL
+``_costs``       what workers of this process cost, as measured
 ``_run``         a map's job, its serial run, the iterator users hold
 ``_engine``      a map's run on workers: order, look-ahead, retries, cancellation
 ``_submit``      runs one call
@@ -24,19 +27,24 @@ What crosses to a worker process::
 Nothing here knows what the tasks compute.
 """
 
-from ._config import ParallelConfig
-from ._facade import ParallelExecutor, acquire_executor
-from ._metrics import ExecutionReport, Hook, TaskRecord, observe
-from ._run import MapIterator
-from ._selection import Decision, Machine, Workload, decide
-from .strategies import (
-    FuturesStrategy,
-    JoblibBackendStrategy,
-    ProcessPoolExecutorStrategy,
-    SerialStrategy,
-    Strategy,
-    ThreadPoolExecutorStrategy,
-)
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from ._config import ParallelConfig
+    from ._facade import ParallelExecutor, acquire_executor
+    from ._metrics import ExecutionReport, Hook, TaskRecord, observe
+    from ._run import MapIterator
+    from ._selection import Decision, Machine, Workload, decide
+    from .strategies import (
+        FuturesStrategy,
+        JoblibBackendStrategy,
+        ProcessPoolExecutorStrategy,
+        SerialStrategy,
+        Strategy,
+        ThreadPoolExecutorStrategy,
+    )
 
 __all__ = [
     "Decision",
@@ -58,3 +66,5 @@ __all__ = [
     "decide",
     "observe",
 ]
+
+__getattr__ = lazy_imports(__name__, __file__)

@@ -182,10 +182,15 @@ class Broadcast:
                 inline = dumps(obj)
             return Handle(token, size, ((0, len(inline)),), inline=inline)
         path = Path(self._make_folder(size)) / token
-        return Handle(token, size, _write(path, raw), path=str(path))
+        try:
+            return Handle(token, size, _write(path, raw), path=str(path))
+        except BaseException:  # a full disk should not stay full
+            path.unlink(missing_ok=True)
+            raise
 
     def _make_folder(self, size: int) -> str:
         if self._folder is None:
+            resource_tracker.ensure_running()  # before there is something to clean up
             folder = tempfile.mkdtemp(prefix="ce_parallel-", dir=_root(size))
             # The tracker is a process of loky's that outlives a killed caller.
             self._remove = weakref.finalize(self, _remove_folder, folder, os.getpid())

@@ -35,7 +35,7 @@ from ..exceptions import FallbackWarning, StrategyError
 from . import _limits
 from ._broadcast import Broadcast, Handle
 from ._metrics import ExecutionReport
-from ._pool import Pool, PoolClosedError, Session, cancel_call, owner_of
+from ._pool import Pool, PoolClosedError, Session, cancel_call, owner_of, watch_for_exit
 from ._run import Job, Piece, SerialRun, add_note, brief, caller_level
 from ._selection import chunk_for
 from ._transport import (
@@ -52,6 +52,8 @@ from .strategies import ProcessPoolExecutorStrategy
 from .strategies._futures import kills_workers
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
+CALLS_TO_JUDGE = 2  # per worker, after which the gain of threads is judged, again and again
+MIN_GAIN = 1.15
 LOOK_SECONDS = 1.0  # at most, before Ctrl-C is noticed where waiting blocks it
 MAX_TRANSPORT_FAILURES = 3  # items that cannot travel, before nothing is sent any more
 _logger = logging.getLogger("ce_parallel")
@@ -63,18 +65,25 @@ class PoolRun(SerialRun):
     def __init__(self, job: Job, report: ExecutionReport, pool: Pool, broadcast: Broadcast) -> None:
         super().__init__(job, report)
         self.pool = pool
+        self._crosses = pool.prototype.crosses_process
         self._broadcast = broadcast
         self._task = job.task
-        self._next = job.first
+        self._next = 0
         self._pieces: deque[Piece] = deque()
         self._exhausted = False
         self._items_error: Exception | None = None
         self._handles: tuple[Handle, ...] = ()
         self._held = contextlib.ExitStack()  # limits and shared files, until the end
+        self._opening: list[Future[Reply]] = []  # no sending before these are done
+        self._loading: dict[Session, list[Future[Reply]]] = {}  # before tasks are timed
         self._wake = threading.Event()
+        self._awaited: Future[Reply] | None = None  # whose arrival wakes the consumer
         self._unsupplied: deque[Future[Reply]] = deque()  # from workers that lack a file
         self._supplied: set[str] = set()  # workers on whose account the bytes were sent
         self._here = False  # nothing is sent any more
+        self._paused = False  # nor as long as threads gain nothing
+        self._in_threads = 0.0  # seconds of a task, when last judged
+        self._judged: list[tuple[float, int]] = []  # seconds and items of calls since then
         self._kills = True  # processes with unfinished calls, at the end
         self._trouble: tuple[str, BaseException] | None = None
         self._warned = False
@@ -86,24 +95,59 @@ class PoolRun(SerialRun):
 
     # -- from items to calls ---------------------------------------------------------
 
+    def open(self) -> None:
+        """Let cold workers come up and load what they need.
+
+        Until they have, items run in the caller. Failures wait for `results`.
+        """
+        needs = self.job.packages
+        if not self._crosses or self.pool.has_loaded(needs):
+            return
+        if not self._lease():
+            return
+        try:
+            self._opening = self._preload(self.pool.session())
+        except Exception as error:
+            self._give_up("could not start", error)
+
+    def _preload(self, session: Session) -> "list[Future[Reply]]":
+        """Let every worker load the function and the shared state."""
+        call, needs = self._remote_call([]), self.job.packages
+        return [session.preload(call, needs) for _ in range(self.pool.n_workers)]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether items are sent."""
+        return all(future.done() for future in self._opening)
+
+    def release(self) -> None:
+        """Let go of a run that is not to be started."""
+        self._held.close()
+
     def start(self) -> None:
         """Send the first items. Failures wait for `results`, which announces them."""
-        job = self.job
-        try:
-            if self.pool.prototype.crosses_process:
-                objects = (job.func, job.shared) if job.has_shared else (job.func,)
-                self._handles = self._held.enter_context(self._broadcast.lease(*objects))
-            elif not _limits.in_worker():
-                self._held.enter_context(_limits.one_blas_thread())
-        except Exception as error:
-            self._give_up("could not send the function or the shared state", error)
+        self._next = self.job.first
+        if not (self._crosses or _limits.in_worker()):
+            self._held.enter_context(_limits.one_blas_thread())
         self._refill()
+        watch_for_exit(self)
+
+    def _lease(self) -> bool:
+        """Hold handles of the function and the shared state; say whether that worked."""
+        if not self._handles and self._crosses:
+            job = self.job
+            objects = (job.func, job.shared) if job.has_shared else (job.func,)
+            try:
+                self._handles = self._held.enter_context(self._broadcast.lease(*objects))
+            except Exception as error:
+                self._give_up("could not send the function or the shared state", error)
+        return not self._here
 
     def _refill(self) -> None:
         """Keep the look-ahead full."""
         if self._retrying:
             self._redispatch()
-        window = 1 if self._here else LOOKAHEAD * self.pool.n_workers
+        window = 1 if self._runs_here() else LOOKAHEAD * self.pool.n_workers
         while len(self._pieces) < window and not (self._exhausted or self._retrying):
             piece = self._take()
             if piece is None:
@@ -129,19 +173,23 @@ class PoolRun(SerialRun):
 
     def _chunk(self) -> int:
         job, report = self.job, self.report
-        if self._here:
+        if self._runs_here():
             return 1
         if job.chunksize is not None:
             return job.chunksize
         cost = report.busy_time / report.n_tasks if report.n_tasks else job.cost
         if cost is None:
             return 1
-        left = None if job.n_tasks is None else job.n_tasks - (self._next - job.first)
+        left = None if job.n_tasks is None else job.n_tasks - self._next
         return chunk_for(cost, left, self.pool.n_workers)
+
+    def _runs_here(self) -> bool:
+        """Say whether the next items run in the caller."""
+        return self._here or self._paused or not self.is_open
 
     def _dispatch(self, piece: Piece) -> None:
         """Send a piece, or mark why it must run here."""
-        if self._here:
+        if self._runs_here() or not self._lease():
             piece.failure = ""
             return
         try:
@@ -156,6 +204,8 @@ class PoolRun(SerialRun):
         piece.submitted = time.perf_counter()
         try:
             session = piece.session = pool.session()
+            if self._crosses and self.job.task_timeout and session not in self._loading:
+                self._loading[session] = self._preload(session)
             try:
                 piece.future = self._submit(session, call)
                 if piece.future is None:  # it broke before this map, so it lost nothing of ours
@@ -180,9 +230,11 @@ class PoolRun(SerialRun):
 
     def _arrived(self, future: "Future[Reply]") -> None:
         """Wake the consumer; runs in a thread of the strategy's."""
-        if _lacks_a_file(future):
+        lacks = self._crosses and _lacks_a_file(future)
+        if lacks:
             self._unsupplied.append(future)
-        self._wake.set()
+        if lacks or self._retrying or future is self._awaited:
+            self._wake.set()
 
     def _submit(self, session: Session, call: Callable[[], Reply]) -> "Future[Reply] | None":
         """Return the call's future, or None if an unused session turns out to be broken."""
@@ -194,31 +246,33 @@ class PoolRun(SerialRun):
             return None
 
     def _call(self, piece: Piece) -> Callable[[], Reply]:
-        if not self.pool.prototype.crosses_process:
+        if not self._crosses:
             return LocalCall(self._task, piece.items)
-        data = pack_items(piece.items)
-        piece.n_bytes = len(data)
+        call = self._remote_call(piece.items)
+        piece.n_bytes = len(call.items)
+        return call.with_bytes() if piece.with_bytes else call
+
+    def _remote_call(self, items: list[Any]) -> RemoteCall:
         func, *rest = self._handles
         shared = rest[0] if rest else None
-        call = RemoteCall(func, shared, self.job.star, data, owner_of(self.pool.prototype))
-        return call.with_bytes() if piece.with_bytes else call
+        owner = owner_of(self.pool.prototype)
+        return RemoteCall(func, shared, self.job.star, pack_items(items), owner)
 
     # -- from replies to results -----------------------------------------------------
 
     def results(self) -> Iterator[Any]:
         """Yield results in order; see the module docstring for what happens to failures."""
         try:
-            while True:
+            self._refill()
+            while self._pieces:
                 self._announce_trouble()
-                self._refill()
-                if not self._pieces:
-                    break
                 piece = self._pieces[0]
-                if not self._settle(piece):
-                    continue
-                self._pieces.popleft()
-                self._refill()
-                yield from self._deliver(piece)
+                if self._settle(piece):
+                    self._pieces.popleft()
+                    self._refill()
+                    yield from self._deliver(piece)
+                else:
+                    self._refill()
             self._announce_trouble()
             if self._items_error is not None:
                 raise self._items_error
@@ -240,11 +294,11 @@ class PoolRun(SerialRun):
         if piece.future.cancelled() or (piece.session.deliberate and piece.is_out()):
             self._send_again(piece.session)
             return False
-        if _lacks_a_file(piece.future):
-            self._supply(piece.future)
-            return False
         error = piece.future.exception()
         if error is None:
+            if piece.future.result().missing:
+                self._supply(piece.future)
+                return False
             return True
         if isinstance(error, BrokenExecutor):
             self._worker_died(piece.session, error)
@@ -269,12 +323,13 @@ class PoolRun(SerialRun):
                 self._redispatch()
             while self._unsupplied:
                 self._supply(self._unsupplied.popleft())
+            self._awaited = piece.future  # before looking whether it is done
             if piece.failure is not None or (piece.future and piece.future.done()):
                 return
             now = time.perf_counter()
             patience = None if self.job.deadline is None else self.job.deadline - now
             if allowed is not None:
-                if began is None and piece.session is not None and piece.session.ready.done():
+                if began is None and self._is_loaded(piece.session):
                     began = now
                 left = 0.05 if began is None else began + allowed - now
                 if left <= 0:
@@ -283,6 +338,12 @@ class PoolRun(SerialRun):
             patience = LOOK_SECONDS if patience is None else min(patience, LOOK_SECONDS)
             self._wake.wait(max(0.0, patience))
             self._wake.clear()
+
+    def _is_loaded(self, session: Session | None) -> bool:
+        """Say whether the workers of a session are up and have loaded what they need."""
+        if session is None or not session.ready.done():
+            return False
+        return all(future.done() for future in self._loading.get(session, ()))
 
     def _supply(self, future: "Future[Reply]") -> None:
         """Send a call again whose worker lacks a shared file; with the bytes, if need be.
@@ -314,18 +375,45 @@ class PoolRun(SerialRun):
         payload, size = piece.n_bytes // len(piece.items), reply.n_bytes // len(outcomes)
         self.report.payload_bytes += piece.n_bytes
         self.report.result_bytes += reply.n_bytes
-        add, sent, worker = self.report.add, piece.submitted, reply.worker
+        self._judge(outcomes[-1].end - outcomes[0].start, len(outcomes))
+        add, sent, worker, clock = self.report.add, piece.submitted, reply.worker, time.perf_counter
         for offset, (kind, value, start, end) in enumerate(outcomes):
             index = piece.first + offset
             if kind == VALUE:
                 add(index, start, end, sent, worker, payload, size)
+                left = clock()
                 yield value
+                self.report.away += clock() - left
             elif kind == ERROR:
                 add_note(value, index)
                 raise value
             else:
                 self._cannot_travel(index, str(value), None)
                 yield self._run_here(index, piece.items[offset])
+
+    def _judge(self, seconds: float, n_items: int) -> None:
+        """Leave threads that gain too little, and return if it was the tasks that were long.
+
+        Threads were chosen from what a task cost in the caller. Where they wait for one another,
+        a task takes longer in them; a few that run in the caller then tell which of the two it is.
+        """
+        alone = self.job.cost
+        if self._crosses or alone is None or not self.job.is_measured:
+            return
+        self._judged.append((seconds, n_items))
+        if len(self._judged) < CALLS_TO_JUDGE * self.pool.n_workers:
+            return
+        total, n = map(sum, zip(*self._judged, strict=True))
+        self._judged.clear()
+        if self._paused:
+            alone = self.job.cost = total / n
+        else:
+            self._in_threads = total / n
+        gain = self.pool.n_workers * alone / max(self._in_threads, 1e-9)
+        if self._paused != (gain < MIN_GAIN):
+            self._paused = not self._paused
+            on = "threads again" if gain >= MIN_GAIN else "the caller alone"
+            self.report.note(f"then, as threads gain a factor of {gain:.1f}, {on}")
 
     # -- failures --------------------------------------------------------------------
 
@@ -347,6 +435,8 @@ class PoolRun(SerialRun):
             end = time.perf_counter()
         self.check_task(index, end - start)
         self.report.add(index, start, end)
+        if self._paused:
+            self._judge(end - start, 1)
         return value
 
     def _cannot_travel(self, index: int, why: str, cause: BaseException | None) -> None:
@@ -503,6 +593,10 @@ class PoolRun(SerialRun):
         """Cancel from any thread; the consumer gets ``CancelledError``."""
         super().cancel()
         self._kills = kill
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Take back what is unfinished; should anyone still ask for it, it is sent again."""
         self._end_sessions(list(self._pieces))
         self._wake.set()
 

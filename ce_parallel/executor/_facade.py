@@ -1,12 +1,11 @@
 """`ParallelExecutor`: choose a strategy, run maps on it, keep its workers warm.
 
-map --> validate --> asked_for? --no--> probe --> decide
+map --> validate --> asked_for? --no--> Trial --> decide
                          |                          |
                          +---------> SerialRun or PoolRun --> MapIterator --> caller
 """
 
 import contextlib
-import itertools
 import logging
 import threading
 import time
@@ -20,31 +19,22 @@ from typing import Any, Self
 
 import joblib
 
+from . import _costs
 from ._broadcast import Broadcast
 from ._config import ParallelConfig, read_environment, validate
 from ._engine import PoolRun
+from ._gil import is_enabled
 from ._metrics import ExecutionReport, Hook, observers
-from ._pool import Pool, measured_start
-from ._probe import approximate_bytes, peek, probe
+from ._pool import Pool
+from ._precedence import Choice, asked_for, named_strategy, worker_cap
 from ._run import Job, MapIterator, SerialRun
-from ._selection import (
-    Choice,
-    Decision,
-    Machine,
-    Workload,
-    asked_for,
-    decide,
-    named_strategy,
-    worker_cap,
-)
+from ._selection import Decision, Machine, Workload, decide, with_hints
 from ._submit import RemoteFuture, submit_here, submit_remote, submit_thread, wait_for_borrowed
-from ._transport import ERROR, Outcome
+from ._trial import Trial, approximate_bytes, peek
 from .strategies import SerialStrategy, Strategy
 
 _logger = logging.getLogger("ce_parallel")
 _ambient: "ContextVar[ParallelExecutor | None]" = ContextVar("ce_parallel_executor", default=None)
-
-MANY_TASKS = 20  # beyond it a second item is measured: a first one often pays for warming up
 
 
 class ParallelExecutor(Executor):
@@ -143,12 +133,15 @@ class ParallelExecutor(Executor):
         self._check_open()
         config = validate(self.config)
         job = self._job(func, iterables, shared, timeout, chunksize, config)
+        undecided = Decision("serial", 1, "not decided yet")
+        hooks = self.hooks + observers()
+        report = ExecutionReport(undecided, hooks, partial(self._machine, config))
         choice = asked_for(config)
         if choice is None:
-            run, head = self._start_measured(job, config, workload or Workload())
-        else:
-            run, head = self._start(job, choice), ()
-        return MapIterator(run, head)
+            return self._choose(job, workload or Workload(), config, report)
+        run = self._make_run(job, report, choice.decision, choice.strategy)
+        self._begin(run, choice.decision)
+        return MapIterator(run)
 
     def _job(
         self,
@@ -182,125 +175,83 @@ class ParallelExecutor(Executor):
             strict=not config.force_serial_on_failure,
         )
 
-    def _start(self, job: Job, choice: Choice, report: ExecutionReport | None = None) -> SerialRun:
-        """Start a run of `job` as chosen."""
-        decision = choice.decision
-        if report is None:
-            report = ExecutionReport(decision, self.hooks + observers())
-        report.decision = decision
-        self.report = report
-        _logger.info("%s, %d worker(s): %s", decision.strategy, decision.n_workers, decision.reason)
-        if isinstance(choice.strategy, SerialStrategy):
-            run = SerialRun(job, report)
-        else:
-            pool = self._pool(choice.strategy, decision.n_workers)
-            run = PoolRun(job, report, pool, self._broadcast)
-        self._live.add(run)
-        report.begin()
-        run.start()
-        return run
+    def _make_run(
+        self, job: Job, report: ExecutionReport, decision: Decision, strategy: Strategy
+    ) -> SerialRun:
+        if isinstance(strategy, SerialStrategy):
+            return SerialRun(job, report)
+        return PoolRun(job, report, self._pool(strategy, decision.n_workers), self._broadcast)
 
-    def _start_measured(
-        self, job: Job, config: ParallelConfig, workload: Workload
-    ) -> tuple[SerialRun, Sequence[Outcome]]:
-        """Step 7: measure the first item here, then decide; early when it is a long one."""
-        report = ExecutionReport(Decision("serial", 1, "not decided yet"), self.hooks + observers())
-        hint = config.task_cost_hint_seconds
-        if hint is not None:
-            workload = replace(workload, task_cost_seconds=hint)
-        if job.n_tasks is None:
-            job.n_tasks = workload.n_tasks
+    def _begin(self, run: SerialRun, decision: Decision) -> None:
+        """Announce a run, and let it send its first items."""
+        self.report = run.report
+        _logger.info("%s, %d worker(s): %s", decision.strategy, decision.n_workers, decision.reason)
+        self._live.add(run)
+        run.report.begin(decision)
+        run.start()
+
+    def _choose(
+        self, job: Job, workload: Workload, config: ParallelConfig, report: ExecutionReport
+    ) -> MapIterator:
+        """Step 7: find out what a task costs, by a trial if nobody said, and decide."""
+
+        def make_run(decision: Decision) -> SerialRun:
+            return self._make_run(job, report, decision, named_strategy(decision.strategy, config))
+
+        job.n_tasks = workload.n_tasks if job.n_tasks is None else job.n_tasks
         first, job.items = peek(job.items, 2)
         machine = self._machine(config) if len(first) == 2 else Machine()
-        if (machine.cap or machine.cpus) == 1:
-            job.items = itertools.chain(first, job.items)
-            why = "one worker is allowed" if len(first) == 2 else "there is no second task"
-            return self._start(job, _serial(why), report), ()
-        job.items = itertools.chain(first[1:], job.items)
-        if workload.task_cost_seconds is not None:
-            job.items = itertools.chain(first[:1], job.items)
-            return self._start(job, self._decided(job, workload, machine, config), report), ()
-        return self._probe(job, first[0], config, workload, machine, report)
+        if len(first) < 2:
+            decision = Decision("serial", 1, "there is no second task")
+        elif (machine.cap or machine.cpus) == 1:
+            decision = Decision("serial", 1, "one worker is allowed")
+        else:
+            workload = with_hints(self._described(workload, job, first[0]), config)
+            if workload.task_cost_seconds is None:
+                trial = Trial(job, workload, machine, config, make_run, self._begin)
+                return MapIterator(trial.run(), trial.outcomes)
+            decision = decide(workload, machine, config)
+            job.cost, job.is_measured = workload.task_cost_seconds, True
+        run = make_run(decision)
+        run.open()
+        self._begin(run, decision)
+        return MapIterator(run)
 
-    def _probe(
-        self,
-        job: Job,
-        item: Any,
-        config: ParallelConfig,
-        workload: Workload,
-        machine: Machine,
-        report: ExecutionReport,
-    ) -> tuple[SerialRun, Sequence[Outcome]]:
-        task = job.task
-        job.first = 1
-        if job.n_tasks is not None:
-            job.n_tasks -= 1
-        workload = replace(workload, **self._sizes(job, item, workload))
-        started: list[SerialRun] = []
-        measured = threading.Event()
-
-        def consider(cost: float, share: float | None) -> bool:
-            so_far = _measured(workload, cost, share)
-            choice = self._decided(job, so_far, machine, config)
-            decision, strategy = choice.decision, choice.strategy
-            if decision.strategy != "serial":
-                reason = f"the first task was still running; {decision.reason}"
-                choice = Choice(replace(decision, reason=reason), strategy)
-                if not strategy.crosses_process:
-                    # The caller computes too: one thread waits for it, so that no CPU is shared.
-                    self._pool(strategy, decision.n_workers).session().submit(measured.wait)
-                job.cost = cost
-                started.append(self._start(job, choice, report))
-            return bool(started)
-
-        try:
-            outcome, share = probe(task, item, consider)
-        finally:
-            measured.set()
-        head = [outcome]
-        if started or outcome.kind == ERROR:
-            run = started[0] if started else self._start(job, _serial("a task failed"), report)
-            return run, head
-        cost = outcome.end - outcome.start
-        choice = self._decided(job, _measured(workload, cost, share), machine, config)
-        if choice.decision.strategy != "serial" and (job.n_tasks or MANY_TASKS) >= MANY_TASKS:
-            again, share = probe(task, next(job.items), lambda cost, share: False)
-            job.first += 1
-            job.n_tasks = None if job.n_tasks is None else job.n_tasks - 1
-            head.append(again)
-            cost = min(cost, again.end - again.start)
-            choice = self._decided(job, _measured(workload, cost, share), machine, config)
-        job.cost = cost
-        return self._start(job, choice, report), head
-
-    def _sizes(self, job: Job, item: Any, workload: Workload) -> dict[str, Any]:
-        """Return the byte counts that `workload` leaves open, roughly."""
-        sizes: dict[str, Any] = {}
+    def _described(self, workload: Workload, job: Job, item: Any) -> Workload:
+        """Return what is known of a workload before any of it has run."""
+        job.packages = _costs.packages_of(job.func, job.shared)
+        known: dict[str, Any] = {"n_tasks": job.n_tasks}
         if workload.payload_bytes is None:
-            sizes["payload_bytes"] = approximate_bytes(item)
-        if workload.shared_bytes is None:
-            known = not job.has_shared or self._broadcast.knows(job.shared)
-            sizes["shared_bytes"] = 0 if known else approximate_bytes(job.shared)
-        return sizes
-
-    def _decided(
-        self, job: Job, workload: Workload, machine: Machine, config: ParallelConfig
-    ) -> Choice:
-        decision = decide(replace(workload, n_tasks=job.n_tasks), machine, config)
-        return Choice(decision, named_strategy(decision.strategy, config))
+            known["payload_bytes"] = approximate_bytes(item)
+        if not job.has_shared or self._broadcast.knows(job.shared):
+            known["shared_bytes"] = 0
+        if workload.load_seconds is None:
+            loaded = any(p.has_loaded(job.packages) for p in self._pools_of("processes"))
+            known["load_seconds"] = 0.0 if loaded else _costs.load_seconds(job.packages)
+        return replace(workload, **known)
 
     def _machine(self, config: ParallelConfig) -> Machine:
         """Return what this process has and what it measured."""
-        warm = {name: False for name in ("threads", "processes")}
-        for pool in list(self._pools.values()):
-            warm[pool.prototype.name] = pool.is_warm
+        measured: dict[str, Any] = {}
+        for name in ("threads", "processes"):
+            warm = [pool for pool in self._pools_of(name) if pool.is_warm]
+            for pool in warm[:1]:
+                pool.measure_dispatch()
+            measured[f"{name}_warm"] = bool(warm)
+            if name in _costs.start:
+                measured[f"{name}_start"] = _costs.start[name]
+            if name in _costs.dispatch:
+                measured[f"{name}_dispatch"] = _costs.dispatch[name]
+        capped = config.max_workers or read_environment().workers
         return Machine(
             cpus=joblib.cpu_count(),
-            cap=worker_cap(config) if config.max_workers or read_environment().workers else None,
-            processes_start=measured_start.get("processes", Machine.processes_start),
-            threads_warm=warm["threads"],
-            processes_warm=warm["processes"],
+            cap=worker_cap(config) if capped else None,
+            has_gil=is_enabled(),
+            **measured,
         )
+
+    def _pools_of(self, name: str) -> list[Pool]:
+        return [pool for pool in list(self._pools.values()) if pool.prototype.name == name]
 
     def _pool(self, strategy: Strategy, n_workers: int) -> Pool:
         """Return the pool of `strategy`, the same one for equal strategies."""
@@ -380,10 +331,11 @@ class ParallelExecutor(Executor):
             threading.Thread(target=self._close, args=(pools,), name="ce_parallel-close").start()
 
     def _close(self, pools: list[Pool]) -> None:
-        wait_for_borrowed(self._submitted)
-        for pool in pools:
-            pool.close()
-        self._broadcast.close()
+        with contextlib.ExitStack() as ending:  # goes on to the end when one is interrupted
+            ending.callback(self._broadcast.close)
+            for pool in pools:
+                ending.callback(pool.close)
+            wait_for_borrowed(self._submitted)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -408,15 +360,6 @@ class ParallelExecutor(Executor):
             "A ParallelExecutor holds live workers, which cannot be pickled. "
             "Pass its ParallelConfig instead."
         )
-
-
-def _serial(reason: str) -> Choice:
-    return Choice(Decision("serial", 1, reason), SerialStrategy())
-
-
-def _measured(workload: Workload, cost: float, share: float | None) -> Workload:
-    gil = share if workload.releases_gil is None else workload.releases_gil
-    return replace(workload, task_cost_seconds=cost, releases_gil=gil)
 
 
 @contextlib.contextmanager

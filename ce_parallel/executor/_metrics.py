@@ -7,21 +7,25 @@ and only every second (then fourth, ...) task is kept, so memory stays bounded.
 """
 
 import contextlib
+import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._selection import Decision
+from ._selection import Decision, Machine, Workload, predict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_RECORDS = 4096
+FAR = 2.0  # times longer or shorter than predicted is worth a line in the log
+FAR_SECONDS = 0.05
+_logger = logging.getLogger("ce_parallel")
 
 
 class TaskRecord(NamedTuple):
@@ -89,10 +93,12 @@ class ExecutionReport:
 
     Attributes
     ----------
-    decision : Decision
-        Strategy, number of workers, the reason, and predicted and actual seconds.
     n_tasks : int
         Results delivered so far.
+    is_complete : bool
+        Whether every result was delivered.
+    away : float
+        Seconds between results that were asked for, when workers ran: the consumer's own.
     busy_time : float
         Seconds spent in tasks, over all workers.
     fallbacks : list of str
@@ -103,8 +109,16 @@ class ExecutionReport:
         Pickled size of the items on their way to workers, and of results on their way back.
     """
 
-    def __init__(self, decision: Decision, hooks: Sequence[Hook] = ()) -> None:
-        self.decision = decision
+    def __init__(
+        self,
+        decision: Decision,
+        hooks: Sequence[Hook] = (),
+        machine: Callable[[], Machine] = Machine,
+    ) -> None:
+        self._decision = decision
+        self._machine = machine
+        self.is_complete = False
+        self.away = 0.0
         self.n_tasks = 0
         self.busy_time = 0.0
         self.fallbacks: list[str] = []
@@ -117,14 +131,21 @@ class ExecutionReport:
         self._ended: float | None = None
 
     @property
+    def decision(self) -> Decision:
+        """Strategy, number of workers, the reason, and predicted and actual seconds."""
+        if self._ended and self.n_tasks and not self._decision.predicted:
+            self._decision = replace(self._decision, predicted=self._hindsight())
+        return self._decision
+
+    @property
     def strategy(self) -> str:
         """Name of the strategy that was chosen."""
-        return self.decision.strategy
+        return self._decision.strategy
 
     @property
     def n_workers(self) -> int:
         """Number of workers that was chosen."""
-        return self.decision.n_workers
+        return self._decision.n_workers
 
     @property
     def wall_time(self) -> float:
@@ -192,9 +213,15 @@ class ExecutionReport:
 
     # What follows is called by the engine.
 
-    def begin(self) -> None:
-        """Tell the hooks that the map starts."""
+    def begin(self, decision: Decision) -> None:
+        """Tell the hooks that the map starts as decided."""
+        self._decision = decision
         self._tell("on_map_start")
+
+    def note(self, reason: str) -> None:
+        """Add to the decision's reason what was found out later."""
+        self._decision = replace(self._decision, reason=f"{self._decision.reason}, {reason}")
+        _logger.info("%s", self._decision.reason)
 
     def add(
         self,
@@ -233,8 +260,42 @@ class ExecutionReport:
         """Stop the clock, once."""
         if self._ended is None:
             self._ended = time.perf_counter()
-            self.decision = self.decision.with_actual(self._ended - self._begun)
+            self._decision = replace(self._decision, actual=self._ended - self._begun)
             self._tell("on_map_end")
+            if self.is_complete:
+                self._compare()
+
+    def _hindsight(self) -> dict[str, float]:
+        """Predict from what tasks really took; unmeasured, they count as holding the GIL."""
+        n = self.n_tasks
+        workload = Workload(
+            n_tasks=n,
+            task_cost_seconds=self.busy_time / n,
+            payload_bytes=self.payload_bytes // n,
+            result_bytes=self.result_bytes // n,
+        )
+        machine = self._machine()
+        workers = self.n_workers if self.strategy != "serial" else machine.cap or machine.cpus
+        return predict(workload, machine, workers)
+
+    def _compare(self) -> None:
+        """Say what to set when a measured choice turns out to rest on a wrong guess."""
+        decision, cost = self._decision, self._decision.task_cost_seconds
+        expected = decision.predicted.get(self.strategy)
+        if decision.step != 7 or expected is None or cost is None:
+            return
+        took = self.busy_time if self.strategy == "serial" else self.wall_time - self.away
+        if abs(took - expected) < FAR_SECONDS or expected / FAR < took < expected * FAR:
+            return
+        mean = self.busy_time / self.n_tasks
+        advice = f"task_cost_hint_seconds={mean:.2g}"
+        if self.strategy == "threads" and took > expected:
+            advice = f"releases_gil=False or {advice}"
+        _logger.info(
+            "The map took %.2g s by %s where %.2g s were predicted (its tasks %.2g s each, not "
+            "%.2g s). If the choice was wrong, set %s, or preferred=... to override it.",
+            *(took, self.strategy, expected, mean, cost, advice),
+        )
 
     def _tell(self, event: str, *args: Any) -> None:
         for hook in list(self._hooks):

@@ -23,7 +23,7 @@ from ._transport import ERROR, Outcome, Reply, bind
 
 @dataclass(slots=True)
 class Job:
-    """What a map has to do. `first` is the number of the first item in `items`."""
+    """What a map has to do: `n_tasks` in all, if known; `items` begin with number `first`."""
 
     func: Callable[..., Any]
     items: Iterator[Any]
@@ -34,6 +34,8 @@ class Job:
     first: int = 0
     chunksize: int | None = None
     cost: float | None = None
+    packages: frozenset[str] = frozenset()  # that the function and the shared state need
+    is_measured: bool = False  # the choice rests on `cost`
     deadline: float | None = None
     task_timeout: float | None = None
     strict: bool = False
@@ -72,6 +74,9 @@ class SerialRun:
         self.report = report
         self.cancelled = False
         self.timed_out = False
+
+    def open(self) -> None:
+        """Do nothing: there are no workers to come up."""
 
     def start(self) -> None:
         """Do nothing: items run as they are asked for."""
@@ -202,5 +207,6 @@ def _results(run: SerialRun, head: Sequence[Outcome]) -> Iterator[Any]:
             run.report.add(index, outcome.start, outcome.end)
             yield outcome.value
         yield from run.results()
+        run.report.is_complete = True
     finally:
         run.stop()

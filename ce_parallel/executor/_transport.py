@@ -82,8 +82,12 @@ class LocalCall:
 
     def __call__(self) -> Reply:
         """Return the reply; nothing is pickled."""
-        with _limits.borrowed_thread():
+        if _limits.in_worker():
+            _limits.cap_openmp_for_good()
             outcomes = run_items(self.task, self.items)
+        else:
+            with _limits.borrowed_thread():
+                outcomes = run_items(self.task, self.items)
         return Reply(threading.current_thread().name, outcomes, is_local=True)
 
 

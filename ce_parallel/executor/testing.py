@@ -16,6 +16,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,6 +87,13 @@ def kill_worker_once(shared: tuple[str, int], x: int) -> int:
     return x
 
 
+def wait_for_file(path: str, x: int) -> int:
+    """Wait until a file exists, unless x is 0."""
+    while x and not os.path.exists(path):
+        time.sleep(0.01)
+    return x
+
+
 def drain(results: Iterator[Any], *, into: list[Any]) -> None:
     """Append results one by one, so that those before an error are kept."""
     for value in results:
@@ -93,16 +101,7 @@ def drain(results: Iterator[Any], *, into: list[Any]) -> None:
 
 
 class StrategyContract:
-    """Inherit and define `make_strategy`.
-
-    Attributes
-    ----------
-    notices_death : bool
-        Whether a killed worker shows as an error. Set it to False where the engine
-        underneath hides it; tests that kill are skipped then.
-    """
-
-    notices_death = True
+    """Inherit and define `make_strategy`."""
 
     def make_strategy(self) -> Strategy:
         """Return the strategy to test, not started."""
@@ -206,7 +205,7 @@ class StrategyContract:
     def test_what_cannot_be_pickled_runs_in_the_caller(
         self, executor: ParallelExecutor, crosses: bool
     ) -> None:
-        """An item, a result, and shared state; nothing is lost."""
+        """An item, a result, shared state, and what a function closes over; nothing is lost."""
         lock = threading.Lock()
         with pytest.warns(FallbackWarning) if crosses else _nothing():
             assert list(executor.map(type, [1, lock, "a"])) == [int, type(lock), str]
@@ -216,13 +215,17 @@ class StrategyContract:
         with pytest.warns(FallbackWarning) if crosses else _nothing():
             shared = list(executor.map(lambda s, x: s is lock, range(3), shared=lock))
         assert shared == [True, True, True]
+        with pytest.warns(FallbackWarning) if crosses else _nothing():
+            assert list(executor.map(lambda x: lock.locked() or x, range(3))) == [0, 1, 2]
 
+    @pytest.mark.parametrize("victim", [0, 10, 19])
     def test_a_killed_worker_costs_nothing_but_time(
-        self, executor: ParallelExecutor, crosses: bool, tmp_path: Any
+        self, executor: ParallelExecutor, crosses: bool, victim: int, tmp_path: Any
     ) -> None:
-        """The results are complete and in order."""
-        self._needs_deaths(crosses)
-        shared = (str(tmp_path / "marker"), 10)
+        """At the first task, a middle one and the last: results are complete and in order."""
+        if not crosses:
+            pytest.skip("no process to kill")
+        shared = (str(tmp_path / "marker"), victim)
         with pytest.warns(FallbackWarning, match="died while items"):
             results = list(executor.map(kill_worker_once, range(20), shared=shared))
         assert results == list(range(20))
@@ -231,7 +234,8 @@ class StrategyContract:
         self, executor: ParallelExecutor, crosses: bool
     ) -> None:
         """It never runs in the caller, and everything else is delivered first."""
-        self._needs_deaths(crosses)
+        if not crosses:
+            pytest.skip("no process to kill")
         results = executor.map(kill_worker, range(12), shared=(os.getpid(), 5))
         delivered: list[int] = []
         with (
@@ -240,6 +244,28 @@ class StrategyContract:
         ):
             drain(results, into=delivered)
         assert delivered == [x for x in range(12) if x != 5]
+
+    def test_a_hanging_task_times_out(self, tmp_path: Any) -> None:
+        """The error names it; the executor works on, and ends without waiting for it."""
+        config = ParallelConfig(
+            preferred=self.make_strategy(), max_workers=N_WORKERS, task_timeout=1.0
+        )
+        flag = tmp_path / "flag"
+        with ParallelExecutor(config) as executor:
+            results = executor.map(wait_for_file, [0, 1, 0, 0], shared=str(flag), chunksize=1)
+            assert next(results) == 0
+            timer = threading.Timer(2.0, flag.touch)  # lets those go that nobody can kill
+            timer.start()
+            with pytest.raises(TimeoutError, match=r"Item 1 took longer than task_timeout=1\.0"):
+                next(results)
+            timer.join()
+            assert list(executor.map(square, [3])) == [9]
+
+    def test_a_map_times_out(self, executor: ParallelExecutor) -> None:
+        """Counted from the call."""
+        with pytest.raises(TimeoutError, match="The map took longer than its timeout"):
+            list(executor.map(time.sleep, [0.1] * 1000, timeout=0.5))
+        assert list(executor.map(square, range(3))) == [0, 1, 4]
 
     def test_a_cancelled_map_leaves_the_executor_usable(self, executor: ParallelExecutor) -> None:
         """The consumer of endless results gets CancelledError."""
@@ -266,12 +292,6 @@ class StrategyContract:
             results = executor.map(type, [1, threading.Lock()])
             with pytest.raises(StrategyError, match="Item 1") if crosses else _nothing():
                 list(results)
-
-    def _needs_deaths(self, crosses: bool) -> None:
-        if not crosses:
-            pytest.skip("no process to kill")
-        if not self.notices_death:
-            pytest.skip("this engine does not report a killed worker")
 
 
 def _nothing() -> Any:

@@ -12,6 +12,20 @@ def identity(x):
     return x
 
 
+def count_to(n):
+    """Loop in Python, which holds the GIL."""
+    total = 0
+    for k in range(n):
+        total += k
+    return total
+
+
+def number_and_process(x):
+    """Take a moment."""
+    time.sleep(0.005)
+    return x, os.getpid()
+
+
 def noisy_sum(shared, seed):
     """Return bits that depend on BLAS' order of summation."""
     import numpy as np
@@ -95,13 +109,6 @@ def fails_to_return(x):
     return FailsToReturn() if x == 2 else x
 
 
-def wait_for_file(path, x):
-    """Wait until a file exists, unless x is 0."""
-    while x and not os.path.exists(path):
-        time.sleep(0.01)
-    return x
-
-
 def kill_at_once_if_worker(home, x):
     if os.getpid() != home and x == 2:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -148,3 +155,26 @@ def die_at_send(thread):
     while sys._current_frames()[thread].f_code.co_name != "_send":
         pass
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail_at_start():
+    """Fail as the initializer of a pool."""
+    import logging
+
+    logging.disable()  # the pool logs it
+    raise RuntimeError("no worker today")
+
+
+def large_in_little_memory(caller, x):
+    """For item 2, return 80 MB; a worker then has memory for no copy of them."""
+    if x != 2:
+        return x
+    import numpy as np
+    import psutil
+
+    if os.getpid() != caller:
+        import resource
+
+        used = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (used + 120_000_000, resource.RLIM_INFINITY))
+    return np.zeros(10_000_000)

@@ -1,27 +1,27 @@
 """Faults with real processes: nothing lost, nothing twice, nothing left behind."""
 
-import contextlib
 import itertools
 import os
-import signal
 import subprocess
-import sys
-import textwrap
 import threading
-import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import psutil
 import pytest
+from joblib.externals.loky.process_executor import ProcessPoolExecutor as LokyPool
 
 from ce_parallel.exceptions import CancelledError, FallbackWarning, StrategyError
 from ce_parallel.executor import (
+    FuturesStrategy,
+    JoblibBackendStrategy,
     ParallelConfig,
     ParallelExecutor,
     ProcessPoolExecutorStrategy,
     Strategy,
 )
-from ce_parallel.executor.testing import drain, kill_worker, kill_worker_once, square
+from ce_parallel.executor.testing import drain, kill_worker, square, wait_for_file
 from tests.executor import tasks
 from tests.executor.conftest import shut_down_joblib, wait_until, workers
 
@@ -36,14 +36,6 @@ PROCESSES = {"preferred": "processes", "start_method": "forkserver", "max_worker
 def processes():
     with ParallelExecutor(ParallelConfig(**PROCESSES)) as executor:
         yield executor
-
-
-@pytest.mark.parametrize("victim", [0, 14])
-def test_first_and_last_item_killed(processes, victim, tmp_path):
-    shared = (str(tmp_path / "marker"), victim)
-    with pytest.warns(FallbackWarning):
-        assert list(processes.map(kill_worker_once, range(15), shared=shared)) == list(range(15))
-    assert len(processes.report.fallbacks) == 1
 
 
 def test_two_deaths_by_different_items_lose_nothing(processes, tmp_path):
@@ -63,41 +55,6 @@ def test_a_poisoned_item_between_chunks(processes):
     with pytest.warns(FallbackWarning), pytest.raises(StrategyError, match=": 7"):
         drain(results, into=delivered)
     assert delivered == [x for x in range(20) if x != 7]
-
-
-EARLY = """
-from ce_parallel.executor import ParallelConfig, ParallelExecutor
-
-def task(shared, x):
-    return x
-
-with ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2)) as executor:
-    results = executor.map(task, range(100), shared=bytes(10**6))
-    print("sent", flush=True)
-    list(results)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("delay", [0.0, 0.3, 0.6, 0.9])
-def test_a_caller_killed_while_workers_start_leaves_none(delay, tmp_path):
-    process = run_script(tmp_path, EARLY, start_new_session=True)
-    assert process.stdout.readline() == "sent\n"
-    time.sleep(delay)
-    process.kill()
-    process.wait(timeout=20)
-    in_session = [p for p in psutil.process_iter() if session_of(p) == process.pid]
-    _, alive = psutil.wait_procs(in_session, timeout=20)
-    for leftover in alive:
-        leftover.kill()
-    process.communicate()
-    assert not alive
-    assert wait_until(lambda: not list(tmp_path.glob("ce_parallel-*")))
-
-
-def session_of(process):
-    with contextlib.suppress(ProcessLookupError):
-        return os.getsid(process.pid)
 
 
 @pytest.mark.parametrize("preferred", ["processes", "joblib"])
@@ -239,37 +196,65 @@ class DiesAtStart(ProcessPoolExecutorStrategy):
     """Workers that exit before they take a call."""
 
     def start(self, n_workers):
-        from joblib.externals.loky.process_executor import ProcessPoolExecutor
+        if self.start_method is None:
+            self._pool = LokyPool(n_workers, initializer=os._exit, initargs=(3,))
+        else:
+            context = get_context(self.start_method)
+            self._pool = ProcessPoolExecutor(n_workers, context, os._exit, (3,))
 
-        self._pool = ProcessPoolExecutor(n_workers, initializer=os._exit, initargs=(3,))
+
+def exits_at_start(backend):
+    return JoblibBackendStrategy(backend, initializer=os._exit, initargs=(3,))
 
 
-def test_workers_that_exit_during_start_up_blame_no_item():
-    config = ParallelConfig(preferred=DiesAtStart(), max_workers=2)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DiesAtStart(),
+        lambda: DiesAtStart("fork"),
+        lambda: DiesAtStart("forkserver"),
+        lambda: DiesAtStart("spawn"),
+        pytest.param(lambda: exits_at_start("multiprocessing"), marks=pytest.mark.slow),
+        pytest.param(lambda: exits_at_start("loky"), marks=pytest.mark.slow),
+        lambda: FuturesStrategy(
+            ProcessPoolExecutor(2, get_context("forkserver"), tasks.fail_at_start)
+        ),
+    ],
+    ids=["loky", "fork", "forkserver", "spawn", "joblib-multiprocessing", "joblib-loky", "users"],
+)
+def test_workers_that_exit_during_start_up_blame_no_item(make):
+    strategy = make()
+    config = ParallelConfig(preferred=strategy, max_workers=2)
     with ParallelExecutor(config) as executor, pytest.warns(FallbackWarning):
         assert list(executor.map(square, range(6))) == [x * x for x in range(6)]
+    if isinstance(strategy, FuturesStrategy):
+        strategy.executor.shutdown()
 
 
-@pytest.mark.parametrize("preferred", ["threads", "processes"])
-def test_a_hanging_task_times_out_and_leaves_nothing(preferred, tmp_path):
-    config = ParallelConfig(**{**PROCESSES, "preferred": preferred}, task_timeout=0.3)
-    never = str(tmp_path / "never")
-    with ParallelExecutor(config) as executor:
-        results = executor.map(tasks.wait_for_file, [0, 1, 0, 0], shared=never, chunksize=1)
-        assert next(results) == 0
-        with pytest.raises(TimeoutError, match=r"Item 1 took longer than task_timeout=0\.3"):
-            next(results)
-        (tmp_path / "never").touch()  # lets an abandoned thread go
-        assert list(executor.map(square, [3])) == [9]
+@pytest.mark.parametrize("preferred", ["forkserver", "joblib"])
+def test_a_result_for_which_memory_is_short_is_computed_in_the_caller(preferred):
+    """The worker cannot hold a second, pickled copy of it."""
+    config = PROCESSES if preferred == "forkserver" else {"preferred": preferred, "max_workers": 2}
+    with (
+        ParallelExecutor(ParallelConfig(**config)) as executor,
+        pytest.warns(FallbackWarning, match="cannot send its result"),
+    ):
+        results = list(executor.map(tasks.large_in_little_memory, range(4), shared=os.getpid()))
+    assert [r if isinstance(r, int) else r.shape for r in results] == [0, 1, (10_000_000,), 3]
+    shut_down_joblib()
 
 
-@pytest.mark.parametrize("preferred", ["serial", "threads", "processes"])
-def test_a_map_times_out(preferred):
-    config = ParallelConfig(**{**PROCESSES, "preferred": preferred})
-    with ParallelExecutor(config) as executor:
-        results = executor.map(time.sleep, [0.2] * 100, timeout=0.5)
-        with pytest.raises(TimeoutError, match="timeout"):
-            list(results)
+@pytest.mark.slow
+@pytest.mark.skipif(psutil.virtual_memory().available < 16 * 2**30, reason="needs 16 GB")
+@pytest.mark.parametrize("strategy", [None, "multiprocessing"])
+def test_a_result_over_two_gigabytes(strategy):
+    """Larger than what a signed 32-bit length can say."""
+    preferred = ProcessPoolExecutorStrategy(strategy)
+    if strategy == "multiprocessing":
+        preferred = JoblibBackendStrategy(strategy)
+    with ParallelExecutor(ParallelConfig(preferred=preferred, max_workers=2)) as executor:
+        assert list(map(len, executor.map(bytes, [1, 2**31 + 10, 2]))) == [1, 2**31 + 10, 2]
+        assert executor.report.fallbacks == []
 
 
 @pytest.mark.parametrize("preferred", ["threads", "processes"])
@@ -277,7 +262,7 @@ def test_cancel_from_another_thread_wakes_the_consumer(preferred, tmp_path):
     flag = tmp_path / "flag"
     config = ParallelConfig(**{**PROCESSES, "preferred": preferred})
     with ParallelExecutor(config) as executor:
-        results = executor.map(tasks.wait_for_file, [0, 1, 1, 1], shared=str(flag))
+        results = executor.map(wait_for_file, [0, 1, 1, 1], shared=str(flag))
         assert next(results) == 0
         timer = threading.Timer(0.2, executor.cancel)
         timer.start()
@@ -302,7 +287,7 @@ def test_closing_or_dropping_an_endless_map_ends_it(preferred):
 def test_cancelling_one_map_does_not_disturb_another(processes, tmp_path):
     """They share workers; those of the cancelled map are killed, the other sends again."""
     flag = tmp_path / "flag"
-    blocked = processes.map(tasks.wait_for_file, [1] * 4, shared=str(flag))
+    blocked = processes.map(wait_for_file, [1] * 4, shared=str(flag))
     other = processes.map(square, range(30))
     blocked.cancel()
     assert list(other) == [x * x for x in range(30)]
@@ -326,71 +311,29 @@ def test_full_disk_while_sharing_state(processes, temp_root, monkeypatch):
     assert list(processes.map(square, [2])) == [4]
 
 
-def run_script(tmp_path, body, **popen):
-    """Start `body` as a script without a ``__main__`` guard; temporary folders go to `tmp_path`.
-
-    Ctrl-C works in it even where this process was started with that signal ignored, as shells do
-    with what they run in the background.
-    """
-    script = tmp_path / "script.py"
-    interruptible = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    script.write_text(interruptible + textwrap.dedent(body))
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment = {**os.environ, "PYTHONPATH": root, "JOBLIB_TEMP_FOLDER": str(tmp_path)}
-    return subprocess.Popen(
-        [sys.executable, str(script)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **popen,
-    )
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 64 KB."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root can mount one")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_script_without_main_guard_works_and_exits_with_a_live_executor(tmp_path):
-    """Functions and classes of the script travel by value."""
-    process = run_script(
-        tmp_path,
-        """
-        from ce_parallel.executor import ParallelConfig, ParallelExecutor
-        class Point:
-            def __init__(self, x): self.x = x
-        def shift(p): return Point(p.x + 1)
-        executor = ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2))
-        results = list(executor.map(shift, [Point(1), Point(2)]))
-        print([p.x for p in results], all(type(p) is Point for p in results))
-        """,
-    )
-    out, err = process.communicate(timeout=40)
-    assert (process.returncode, out.strip(), err) == (0, "[2, 3] True", "")
-
-
-BLOCKED = """
-    import os, sys, time
-    import numpy as np
-    from ce_parallel.executor import ParallelConfig, ParallelExecutor
-    def task(shared, x):
-        print(os.getpid(), flush=True)
-        time.sleep(60 if os.getpid() != parent else 0)
-    parent = os.getpid()
-    with ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2)) as executor:
-        list(executor.map(task, range(8), shared=np.zeros(100_000), chunksize=1))
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals")
-@pytest.mark.parametrize("sign", ["SIGINT", "SIGKILL"])
-def test_interrupted_or_killed_callers_leave_no_worker_and_no_file(sign, tmp_path):
-    process = run_script(tmp_path, BLOCKED, start_new_session=True)
-    pids = [int(process.stdout.readline()) for _ in range(2)]
-    assert list(tmp_path.glob("ce_parallel-*"))
-    process.send_signal(getattr(signal, sign))
-    process.wait(timeout=20)
-    gone = wait_until(lambda: not any(map(psutil.pid_exists, pids)))
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    err = process.communicate()[1]
-    assert gone
-    if sign == "SIGINT":
-        assert err.rstrip().endswith("KeyboardInterrupt")
-    assert wait_until(lambda: not list(tmp_path.glob("ce_parallel-*")))
+@pytest.mark.parametrize("preferred", ["processes", "joblib"])
+def test_a_disk_that_is_really_full(preferred, tiny_disk, monkeypatch):
+    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(tiny_disk))
+    config = ParallelConfig(**{**PROCESSES, "preferred": preferred})
+    with ParallelExecutor(config) as executor:
+        with pytest.warns(FallbackWarning, match="No space left"):
+            sums = list(executor.map(lambda s, x: s[x], range(3), shared=np.arange(100_000)))
+        assert sums == [0, 1, 2]
+        assert list(executor.map(square, range(3))) == [0, 1, 4], "the pool is as good as before"
+        assert executor.report.fallbacks == []
+    shut_down_joblib()
+    assert list(tiny_disk.iterdir()) == []

@@ -1,9 +1,16 @@
 """Who decides, in which order; and what the cost model says."""
 
+import itertools
 import logging
 import multiprocessing
+import os
+import re
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import joblib
 import pytest
@@ -15,11 +22,15 @@ from ce_parallel.executor import (
     SerialStrategy,
     ThreadPoolExecutorStrategy,
     Workload,
+    _costs,
     decide,
 )
+from ce_parallel.executor._gil import Heartbeat, known_share
+from ce_parallel.executor._precedence import asked_for
 from ce_parallel.executor._registry import make_strategy
-from ce_parallel.executor._selection import asked_for, chunk_for
+from ce_parallel.executor._selection import chunk_for
 from ce_parallel.executor.testing import square
+from tests.executor import tasks
 
 pytestmark = pytest.mark.timeout(60)
 TWO = Machine(cpus=2)
@@ -127,11 +138,13 @@ class TestPrecedence:
         (Workload(100), {}, "serial", "not known"),
         (Workload(None, 0.5), {}, "processes", "100 tasks"),
         (Workload(20, 0.1, shared_bytes=2**30), {}, "serial", "hold the GIL"),
+        (Workload(100, 0.1, load_seconds=9.0), {}, "serial", "processes would save too little"),
+        (Workload(100, 0.1, load_seconds=2.0), {}, "processes", "times as fast"),
+        (Workload(5, 0.1, n_done=2, releases_gil=True), {}, "threads", "3 tasks"),
+        (Workload(2, 9.0, n_done=1), {}, "serial", "nothing to share out"),
     ],
 )
 def test_the_cost_model(workload, params, expected, reason):
-    import re
-
     found = decide(workload, TWO, ParallelConfig(**params))
     assert found.strategy == expected
     assert re.search(reason, found.reason)
@@ -143,6 +156,11 @@ def test_a_warm_pool_is_worth_using_sooner():
     assert decide(workload, TWO, ParallelConfig()).strategy == "serial"
     warm = Machine(cpus=2, processes_warm=True)
     assert decide(workload, warm, ParallelConfig()).strategy == "processes"
+
+
+def test_a_single_task_is_shared_out_while_the_caller_is_busy():
+    busy = Machine(cpus=2, caller_busy=4.0)
+    assert decide(Workload(2, 8.0, n_done=1), busy, ParallelConfig()).strategy == "processes"
 
 
 def test_one_cpu_never_goes_parallel():
@@ -163,15 +181,195 @@ def test_chunks_group_small_tasks_only(cost, n_tasks, size):
     assert chunk_for(cost, n_tasks, 2) == size
 
 
-def test_the_decision_is_logged_and_kept_with_its_cost(caplog):
-    with caplog.at_level(logging.INFO, logger="ce_parallel"), ParallelExecutor() as executor:
-        list(executor.map(square, range(10)))
-    assert executor.report.decision.reason in caplog.text
-    assert executor.report.decision.actual == executor.report.wall_time
+def by_object(run):
+    run(preferred=SerialStrategy())
+
+
+def by_off(run, monkeypatch):
+    monkeypatch.setenv("CE_PARALLEL", "off")
+    run()
+
+
+def by_environment(run, monkeypatch):
+    monkeypatch.setenv("CE_PARALLEL", "threads,workers=2")
+    run()
+
+
+def by_name(run):
+    run(preferred="threads", max_workers=2)
+
+
+def by_joblib(run):
+    with joblib.parallel_config("threading", n_jobs=2):
+        run()
+
+
+def by_surroundings(run):
+    joblib.Parallel(n_jobs=2, backend="threading")([joblib.delayed(run)()])
+
+
+def by_measurement(run):
+    run()
+
+
+@pytest.mark.parametrize(
+    ("step", "way"),
+    enumerate(
+        (by_object, by_off, by_environment, by_name, by_joblib, by_surroundings, by_measurement), 1
+    ),
+)
+def test_each_decision_is_logged_and_kept_with_its_costs(step, way, caplog, monkeypatch):
+    reports = []
+
+    def run(**params):
+        with ParallelExecutor(ParallelConfig(**params)) as executor:
+            assert list(executor.map(square, range(10))) == [x * x for x in range(10)]
+            reports.append(executor.report)
+
+    with caplog.at_level(logging.INFO, logger="ce_parallel"):
+        way(run, monkeypatch) if "monkeypatch" in way.__code__.co_varnames else way(run)
+    found = reports[0].decision
+    assert found.step == step
+    assert found.reason in caplog.text
+    assert found.actual == reports[0].wall_time
+    assert set(found.predicted) == {"serial", "threads", "processes"}
+    assert all(seconds > 0 for seconds in found.predicted.values())
+
+
+class TestWrongGuesses:
+    def run(self, func, items, caplog, **params):
+        with (
+            caplog.at_level(logging.INFO, logger="ce_parallel"),
+            ParallelExecutor(ParallelConfig(max_workers=2, **params)) as executor,
+        ):
+            list(executor.map(func, items))
+            return executor.report
+
+    def test_one_line_says_what_to_set(self, caplog):
+        report = self.run(time.sleep, [0.02] * 10, caplog, task_cost_hint_seconds=1e-6)
+        assert report.strategy == "serial"
+        (line,) = [m for m in caplog.messages if "were predicted" in m]
+        assert "by serial" in line
+        assert re.search(r"set task_cost_hint_seconds=0\.02\d*, or preferred=", line)
+
+    def test_a_good_guess_passes_without_a_word(self, caplog):
+        self.run(time.sleep, [0.05] * 8, caplog, task_cost_hint_seconds=0.05, releases_gil=True)
+        assert not [m for m in caplog.messages if "were predicted" in m]
+
+    def test_a_map_that_is_not_finished_is_not_judged(self, caplog):
+        with (
+            caplog.at_level(logging.INFO, logger="ce_parallel"),
+            ParallelExecutor(ParallelConfig(task_cost_hint_seconds=5.0)) as executor,
+        ):
+            results = executor.map(square, range(10))
+            next(results)
+            results.close()
+        assert not [m for m in caplog.messages if "were predicted" in m]
+
+    @pytest.mark.parametrize(("enough", "left"), [(99.0, True), (0.0, False)])
+    def test_threads_that_gain_too_little_are_left(self, enough, left, caplog, monkeypatch):
+        """A hint, or a heartbeat among many short releases, may promise too much."""
+        monkeypatch.setattr("ce_parallel.executor._engine.MIN_GAIN", enough)
+        monkeypatch.setattr("ce_parallel.executor._selection.MARGIN", 0.0)
+        options = {"releases_gil": True, "max_payload_bytes": 0}  # no processes
+        report = self.run(tasks.count_to, [100_000] * 40, caplog, **options)
+        assert report.strategy == "threads"
+        assert report.n_tasks == 40
+        assert report.fallbacks == []
+        assert ("the caller alone" in report.decision.reason) == left
+        assert (report.records[-1].worker == "caller") == left
+
+
+def test_hints_are_believed_without_a_trial():
+    """Even of the first item."""
+    config = ParallelConfig(max_workers=2, task_cost_hint_seconds=1.0, releases_gil=True)
+    with ParallelExecutor(config) as executor:
+        names = {name for _, name in executor.map(tasks.where, range(8))}
+    assert threading.current_thread().name not in names
+
+
+def test_the_caller_works_while_cold_workers_come_up():
+    """And workers take over once they are up, in order."""
+    config = ParallelConfig(max_workers=2, task_cost_hint_seconds=1.0, releases_gil=False)
+    with ParallelExecutor(config) as executor:
+        results = executor.map(tasks.number_and_process, itertools.count())
+        here = os.getpid()
+        assert next(results) == (0, here)
+        for expected, (number, process) in enumerate(results, start=1):
+            assert number == expected
+            if process != here:
+                break
+        results.close()
+        assert executor.report.fallbacks == []
+
+
+def test_workers_load_only_what_tasks_need():
+    """scikit-learn takes much longer to import than a worker takes to start."""
+    with ParallelExecutor(ParallelConfig(preferred="processes", max_workers=1)) as executor:
+        loaded = executor.map(lambda name: name in sys.modules, ["numpy", "sklearn", "scipy"])
+        assert list(loaded) == [True, False, False]
+
+
+class TestGil:
+    def test_known_functions(self):
+        import numpy as np
+        from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+
+        forest, boosting = RandomForestClassifier(), GradientBoostingClassifier()
+        assert known_share(time.sleep, 0.01) == 1.0
+        assert known_share(partial(np.sort, axis=0), 0.01) == 1.0
+        assert known_share(forest.predict, 0.01) == 1.0
+        assert known_share(boosting.predict, 0.01) == 0.0
+        assert known_share(square, 0.01) is None
+
+    def test_small_calls_of_known_functions_are_measured(self):
+        assert known_share(time.sleep, 1e-5) is None
+
+    @pytest.mark.parametrize(
+        ("work", "low", "high"),
+        [(lambda: time.sleep(0.1), 0.6, 1.0), (lambda: tasks.count_to(2_000_000), 0.0, 0.4)],
+        ids=["sleep", "loop"],
+    )
+    def test_the_heartbeat_tells_them_apart(self, work, low, high):
+        heart = Heartbeat(lambda: False)
+        work()
+        share = heart.share()
+        heart.stop()
+        assert low <= share <= high
+
+    def test_threads_count_as_parallel_where_there_is_no_gil(self, monkeypatch):
+        free = Machine(cpus=2, has_gil=False)
+        found = decide(Workload(100, 0.1, releases_gil=False), free, ParallelConfig())
+        assert found.strategy == "threads"
+        monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+        assert not ParallelExecutor()._machine(ParallelConfig()).has_gil
+
+
+def test_what_is_measured_of_pools_is_used():
+    with ParallelExecutor(ParallelConfig(preferred="threads", max_workers=2)) as executor:
+        list(executor.map(square, range(4)))
+        machine = executor._machine(executor.config)
+    assert machine.threads_warm
+    assert not machine.processes_warm
+    assert machine.threads_start == _costs.start["threads"]
+    assert machine.threads_dispatch == _costs.dispatch["threads"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
+def test_the_cpus_of_the_process_count_not_those_of_the_machine():
+    code = (
+        "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]);"
+        "from ce_parallel import ParallelExecutor; import time;"
+        "executor = ParallelExecutor(); list(executor.map(time.sleep, [0.01] * 20));"
+        "print(executor.report.decision)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "serial" in done.stdout
+    assert "one worker is allowed" in done.stdout
 
 
 def test_one_task_starts_no_thread(monkeypatch):
-    monkeypatch.setattr("ce_parallel.executor._probe._thread.start_new_thread", None)
+    monkeypatch.setattr("ce_parallel.executor._gil._thread.start_new_thread", None)
     before = threading.active_count()
     with ParallelExecutor() as executor:
         assert list(executor.map(square, [3])) == [9]

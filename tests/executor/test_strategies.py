@@ -46,8 +46,6 @@ class TestJoblibThreading(StrategyContract):
 
 
 class TestJoblibMultiprocessing(StrategyContract):
-    notices_death = False
-
     def make_strategy(self):
         return JoblibBackendStrategy("multiprocessing")
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
 
 from ._base import Strategy, T
-from ._processes import ProcessPoolExecutorStrategy, processes_of
+from ._processes import ProcessPoolExecutorStrategy, end_processes, processes_of
 
 
 class FuturesStrategy(Strategy):
@@ -43,14 +42,10 @@ class FuturesStrategy(Strategy):
     def stop(self, *, kill: bool = False) -> None:
         """Do nothing: the user shuts the executor down.
 
-        Except that a process pool which is broken may not notice: it waits for the other half of
-        a result. When its last process has gone, it reads an end of file instead.
+        Except that the rest of a broken process pool is ended, which may not have noticed.
         """
-        results = getattr(self.executor, "_result_queue", None)
-        if kill and results is not None and self.lost_worker() and not _is_broken(self.executor):
-            for process in processes_of(self.executor):
-                process.terminate()
-            results._writer.close()
+        if kill and self.lost_worker():
+            end_processes(self.executor)
 
     def lost_worker(self) -> bool:
         """Say whether a process of a standard pool, or of loky's, has died."""
@@ -78,13 +73,6 @@ class FuturesStrategy(Strategy):
         kind = type(self.executor).__name__
         where = "elsewhere" if self.crosses_process else "in this process"
         return f"FuturesStrategy({kind} at {id(self.executor):#x}, {where})"
-
-
-def _is_broken(pool: Any) -> bool:
-    """Say whether a process pool, a standard one or loky's, has noticed that it is broken."""
-    return bool(
-        getattr(getattr(pool, "_flags", None), "broken", None) or getattr(pool, "_broken", None)
-    )
 
 
 def kills_workers(error: BaseException) -> bool:

@@ -1,7 +1,9 @@
 """Run calls through any joblib backend, by joblib's own extension interface."""
 
+import contextlib
+import os
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError, wait
 from typing import Any
 
 import joblib
@@ -9,7 +11,7 @@ from joblib.parallel import ParallelBackendBase, SequentialBackend
 
 from .. import _limits
 from ._base import Strategy, T
-from ._processes import processes_of, shut_down_killed
+from ._processes import drain, kill_all, processes_of, shut_down_killed
 from ._serial import SerialStrategy
 
 
@@ -25,13 +27,14 @@ class JoblibBackendStrategy(Strategy):
 
     Notes
     -----
-    joblib's ``multiprocessing`` backend never reports a killed worker: set a
-    ``task_timeout`` with it. Its ``loky`` workers are joblib's own and outlive the
-    strategy, as they do after ``joblib.Parallel``.
+    The ``loky`` workers are joblib's own and outlive the strategy, as they do after
+    ``joblib.Parallel``.
     """
 
     name = "joblib"
     _parallel: joblib.Parallel
+    _first_processes: list[Any]
+    _unanswered: set[Future[Any]]
 
     def __init__(self, backend: Any = "loky", **backend_kwargs: Any) -> None:
         self.backend = backend
@@ -49,8 +52,23 @@ class JoblibBackendStrategy(Strategy):
 
     def start(self, n_workers: int) -> None:
         """Configure the backend for `n_workers` jobs."""
+        self._unanswered = set()
         self._parallel = joblib.Parallel(n_jobs=n_workers, backend=self._instance())
         self._parallel.__enter__()
+        pool = self._multiprocessing_pool()
+        self._first_processes = [] if pool is None else list(pool._pool)
+        loky_pool = self._loky_pool()
+        if loky_pool is not None and loky_pool._initializer is None:
+            # Settled before the first call, so that no worker outlives a caller killed early.
+            loky_pool._initializer = _limits.settle_process
+            loky_pool._initargs = (os.getpid(),)
+
+    def _loky_pool(self) -> Any:
+        return getattr(self._parallel._backend, "_workers", None)
+
+    def _multiprocessing_pool(self) -> Any:
+        pool = getattr(self._parallel._backend, "_pool", None)
+        return pool if self.crosses_process else None
 
     def submit(self, call: Callable[[], T]) -> "Future[T]":
         """Schedule `call` in the backend; its callback fills the future."""
@@ -59,29 +77,73 @@ class JoblibBackendStrategy(Strategy):
             with _limits.one_inner_thread():
                 return SerialStrategy().submit(call)
         future: Future[T] = Future()
-        future.set_running_or_notify_cancel()
+        self._unanswered.add(future)
+        future.add_done_callback(self._unanswered.discard)
 
         def done(out: Any) -> None:
-            try:
-                future.set_result(backend.retrieve_result_callback(out))
-            except BaseException as error:
-                future.set_exception(error)
+            with contextlib.suppress(InvalidStateError):  # it was cancelled or given up
+                try:
+                    future.set_result(backend.retrieve_result_callback(out))
+                except BaseException as error:
+                    future.set_exception(error)
 
-        backend.submit(call, callback=done)
+        def call_unless_cancelled() -> Any:
+            return call() if future.set_running_or_notify_cancel() else None
+
+        if self.crosses_process:
+            future.set_running_or_notify_cancel()
+            backend.submit(call, callback=done)
+        else:
+            backend.submit(call_unless_cancelled, callback=done)
         return future
 
     def lost_worker(self) -> bool:
-        """Say whether a loky process has died; other backends do not show theirs."""
-        loky_pool = getattr(self._parallel._backend, "_workers", None)
-        return any(not process.is_alive() for process in processes_of(loky_pool))
+        """Say whether a worker process has died, of loky's or of multiprocessing's.
+
+        A pool of multiprocessing's replaces dead workers and forgets their calls.
+        """
+        processes = processes_of(self._loky_pool()) + self._first_processes
+        return any(not process.is_alive() for process in processes)
 
     def stop(self, *, kill: bool = False) -> None:
         """Terminate the backend; with `kill`, abort what it is running."""
         backend = self._parallel._backend
-        loky_pool = getattr(backend, "_workers", None)
-        if kill and loky_pool is not None:
-            shut_down_killed(loky_pool)
+        while not kill and wait(list(self._unanswered), timeout=1.0).not_done:
+            kill = self.lost_worker()
+        pool = self._multiprocessing_pool()
+        if pool is not None:
+            _end_pool(pool)
+            backend._pool = None
+        elif kill and self._loky_pool() is not None:
+            shut_down_killed(self._loky_pool())
         elif kill and not isinstance(backend, SequentialBackend):
             backend.abort_everything(ensure_ready=False)
-            return
-        self._parallel.__exit__(None, None, None)
+        if self._loky_pool() is not None or not kill:
+            self._parallel.__exit__(None, None, None)
+        for future in list(self._unanswered):
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(BrokenExecutor("the joblib backend was aborted"))
+
+
+def _end_pool(pool: Any) -> None:
+    """Kill the processes of a ``multiprocessing.pool.Pool``, and end its threads.
+
+    Its own `terminate` waits for ever where a process died holding one of the locks, or half-way
+    through a result.
+    """
+    pool._terminate.cancel()  # what would run at interpreter exit
+    for part in (pool, pool._worker_handler, pool._task_handler):
+        part._state = "TERMINATE"
+    pool._change_notifier.put(None)  # wakes the worker handler
+    pool._worker_handler.join()  # from here on nobody replaces a process
+    kill_all(pool._pool)
+    for process in pool._pool:
+        process.join()
+    with contextlib.suppress(ValueError, AttributeError):  # nobody held it; Windows has none
+        pool._outqueue._wlock.release()
+    if os.name == "posix":
+        drain(os.dup(pool._inqueue._reader.fileno()), [pool._task_handler])
+    pool._task_handler.join()
+    pool._outqueue._writer.close()  # an end of file, instead of the other half
+    pool._result_handler.join()
+    pool._temp_folder_manager._clean_temporary_resources()

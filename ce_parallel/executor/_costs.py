@@ -1,0 +1,41 @@
+"""What workers of this process cost, as measured since it began; the cost model starts from it.
+
+``start``     strategy -> seconds from its start until a worker answers
+``dispatch``  strategy -> seconds from a call to its answer, with workers up
+``load``      packages -> seconds until a worker has loaded work that needs them
+"""
+
+import functools
+import itertools
+import sys
+from typing import Any
+
+start: dict[str, float] = {}
+dispatch: dict[str, float] = {}
+load: dict[frozenset[str], float] = {}
+
+SECONDS_PER_MODULE = 0.003  # of a package, with what it imports in turn; until it is measured
+IN_EVERY_WORKER = {"__main__", "joblib", "numpy", "threadpoolctl", *sys.stdlib_module_names}
+
+
+def packages_of(*objects: Any) -> frozenset[str]:
+    """Return the packages that functions and objects come from, those of every worker aside."""
+    kinds: list[Any] = []
+    for obj in objects:
+        parts = obj if isinstance(obj, list | tuple) else getattr(obj, "__dict__", {}).values()
+        kinds += [obj, *itertools.islice(parts, 20)]
+    modules = [getattr(k, "__module__", None) or type(k).__module__ for k in kinds]
+    return frozenset({m.partition(".")[0] for m in modules if isinstance(m, str)} - IN_EVERY_WORKER)
+
+
+def load_seconds(packages: frozenset[str]) -> float:
+    """Return how long a fresh worker takes to import `packages`, as measured or roughly."""
+    if packages in load:
+        return load[packages]
+    return SECONDS_PER_MODULE * _count_modules(packages, len(sys.modules))
+
+
+@functools.lru_cache(maxsize=64)
+def _count_modules(packages: frozenset[str], n_loaded: int) -> int:
+    """Count the modules of `packages` here; `n_loaded` makes the answer lapse."""
+    return sum(name.partition(".")[0] in packages for name in list(sys.modules))

@@ -1,0 +1,247 @@
+"""Step 7 as it happens: run the first items in the caller, watched, and decide from what they cost.
+
+    caller      |--- item 0 ---|- 1 -|- 2 -|  decide -> SerialRun or PoolRun
+    heartbeat     .  .  .  .  .  .  .  .  .  how far is the GIL released?
+                      ?     ?        ?       is it worth sharing out the rest meanwhile?
+
+Results are kept. While a long item runs, workers may be started, and the rest handed to them,
+before it has ended.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from . import _limits
+from ._config import ParallelConfig
+from ._engine import PoolRun
+from ._gil import Heartbeat, known_share
+from ._run import Job, SerialRun
+from ._selection import Decision, Machine, Workload, decide
+from ._transport import ERROR, Outcome, run_items
+
+MAX_ITEMS = 32  # bounds what is drawn and kept before the choice
+TRIAL_SECONDS = 0.004  # no further item is tried after that
+WORTHWHILE_SECONDS = 0.001  # less is not worth a closer look
+FIRST_LOOK = 0.005  # how long an item runs before sharing out the rest is considered
+NEXT_LOOK = 1.4  # and then again after that many times as long
+
+_END = object()
+
+
+class Trial:
+    """The first items of a map.
+
+    Parameters
+    ----------
+    job, workload, machine, config
+        What to do, and what is known beforehand.
+    make_run : callable
+        Return a run of the job as a `Decision` says, not begun.
+    begin : callable
+        Begin such a run.
+
+    Attributes
+    ----------
+    outcomes : list of Outcome
+        Of the items that ran here.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        workload: Workload,
+        machine: Machine,
+        config: ParallelConfig,
+        make_run: Callable[[Decision], SerialRun],
+        begin: Callable[[SerialRun, Decision], None],
+    ) -> None:
+        self.outcomes: list[Outcome] = []
+        self._job, self._workload, self._machine, self._config = job, workload, machine, config
+        self._make_run, self._begin = make_run, begin
+        self._run: SerialRun | None = None  # begun while an item was still running
+        self._opened: tuple[PoolRun, Decision] | None = None  # its workers are coming up
+        self._item_begun = time.perf_counter()
+        self._next_look = FIRST_LOOK
+        self._over = threading.Event()
+
+    def run(self) -> SerialRun:
+        """Run the first items and begin a run of the others."""
+        task = self._job.task
+        heart = self._heart = Heartbeat(self._look)
+        try:
+            with _limits.one_inner_thread():
+                for item in self._items():
+                    self.outcomes += run_items(task, [item])
+        finally:
+            share = heart.share()
+            heart.stop()
+            self._over.set()
+        return self._run or self._choose(share)
+
+    # -- in the caller ---------------------------------------------------------------
+
+    def _items(self) -> Iterator[Any]:
+        """Yield items until they tell enough, or the rest has been handed to workers."""
+        while not self._is_enough():
+            with self._heart.lock:
+                if self._run is not None:
+                    return
+                try:
+                    item = next(self._job.items, _END)
+                except Exception as error:
+                    self._job.items = raising(error)
+                    return
+                if item is _END:
+                    return
+                self._job.first += 1
+                self._item_begun = time.perf_counter()
+            yield item
+
+    def _is_enough(self) -> bool:
+        n = len(self.outcomes)
+        if n == 0:
+            return False
+        elapsed = self.outcomes[-1].end - self._heart.begun
+        if n >= MAX_ITEMS or elapsed >= TRIAL_SECONDS or self.outcomes[-1].kind == ERROR:
+            return True
+        return self._cost() * replace(self._workload, n_done=n).n_left < WORTHWHILE_SECONDS
+
+    def _cost(self) -> float:
+        """Return the mean cost of an item; a first one often pays for warming up."""
+        times = [outcome.end - outcome.start for outcome in self.outcomes]
+        counted = times[1:] or times
+        return sum(counted) / len(counted)
+
+    def _choose(self, share: float | None) -> SerialRun:
+        if self.outcomes and self.outcomes[-1].kind == ERROR:
+            decision = Decision("serial", 1, "a task failed")
+        else:
+            decision = self._decide(self._cost(), share, len(self.outcomes), self._machine)
+        run: SerialRun
+        if self._opened and decision.strategy == "processes":
+            run = self._opened[0]
+        else:
+            if self._opened:
+                self._opened[0].release()
+            run = self._make_run(decision)
+            run.open()
+        self._begin(run, decision)
+        return run
+
+    def _decide(self, cost: float, share: float | None, n_done: int, machine: Machine) -> Decision:
+        self._job.cost, self._job.is_measured = cost, True
+        if cost * self._workload.n_left > WORTHWHILE_SECONDS:
+            self._measure_sizes()
+        known = self._workload.releases_gil
+        if known is None:
+            known = known_share(self._job.func, cost)
+        workload = replace(
+            self._workload,
+            task_cost_seconds=cost,
+            releases_gil=share if known is None else known,
+            n_done=n_done,
+        )
+        spent = time.perf_counter() - self._heart.begun - machine.caller_busy
+        decision = decide(workload, machine, self._config)
+        predicted = {name: spent + seconds for name, seconds in decision.predicted.items()}
+        return replace(decision, predicted=predicted)
+
+    def _measure_sizes(self) -> None:
+        """Note the byte counts that the workload leaves open, roughly."""
+        w = self._workload
+        if w.result_bytes is None and self.outcomes:
+            w = replace(w, result_bytes=approximate_bytes(self.outcomes[0].value))
+        if w.shared_bytes is None:
+            w = replace(w, shared_bytes=approximate_bytes(self._job.shared))
+        self._workload = w
+
+    # -- in the heartbeat's thread, while an item runs -------------------------------
+
+    def _look(self) -> bool:
+        """Consider sharing out the rest; True once that is done."""
+        if self._opened is not None:
+            opened, decision = self._opened
+            return opened.is_open and self._hand_over(opened, decision)
+        elapsed = time.perf_counter() - self._item_begun
+        if elapsed < self._next_look:
+            return False
+        self._next_look = NEXT_LOOK * elapsed
+        # Of a task that has lasted so long, as much again is to be expected.
+        times = [outcome.end - outcome.start for outcome in self.outcomes] + [2.0 * elapsed]
+        machine = replace(self._machine, caller_busy=elapsed)
+        cost, n_done = sum(times) / len(times), len(times)
+        decision = self._decide(cost, self._heart.share(), n_done, machine)
+        if decision.strategy == "serial":
+            return False
+        decision = replace(decision, reason=f"item {n_done - 1} was running; {decision.reason}")
+        try:
+            run = self._make_run(decision)
+            assert isinstance(run, PoolRun)
+            if decision.strategy == "threads" and run.pool.n_workers > 1:
+                # The caller computes too: one thread waits for it, so that no CPU is shared.
+                run.pool.session().submit(self._over.wait)
+        except (RuntimeError, OSError):
+            return True  # shut down, or out of threads: shows again when the trial is over
+        run.open()
+        self._opened = run, decision
+        return run.is_open and self._hand_over(run, decision)
+
+    def _hand_over(self, run: SerialRun, decision: Decision) -> bool:
+        self._begin(run, decision)
+        self._run = run
+        return True
+
+
+def peek(items: Iterator[Any], n: int) -> tuple[list[Any], Iterator[Any]]:
+    """Return the first `n` items, and all items; those raise what drawing them raised."""
+    seen: list[Any] = []
+    try:
+        for item in itertools.islice(items, n):
+            seen.append(item)
+    except Exception as error:
+        items = raising(error)
+    return seen, itertools.chain(seen, items)
+
+
+def raising(error: Exception) -> Iterator[Any]:
+    """Return an iterator that raises `error`."""
+    raise error
+    yield
+
+
+def approximate_bytes(obj: Any, depth: int = 3) -> int:
+    """Return roughly how large `obj` is when pickled, without pickling it.
+
+    Looks at arrays, strings and, `depth` levels down, into containers and attributes; at most
+    at some elements of each. What cannot be estimated counts nothing.
+    """
+    try:
+        return _bytes_of(obj, depth)
+    except Exception:  # an odd object must not fail a map for an estimate
+        return 0
+
+
+def _bytes_of(obj: Any, depth: int) -> int:
+    size = getattr(obj, "nbytes", None)
+    if isinstance(size, int):
+        return size
+    if isinstance(obj, str | bytes | bytearray):
+        return len(obj)
+    if hasattr(obj, "memory_usage"):  # a pandas object
+        return int(np.sum(obj.memory_usage(index=False)))
+    if depth == 0:
+        return 64
+    if isinstance(obj, dict):
+        parts = list(obj.values())
+    elif isinstance(obj, list | tuple | set | frozenset):
+        parts = list(obj)
+    else:
+        parts = list(getattr(obj, "__dict__", {}).values())
+    seen = [_bytes_of(part, depth - 1) for part in parts[: 4 * depth**2]]
+    return 64 + int(sum(seen) * (len(parts) / max(1, len(seen))))
