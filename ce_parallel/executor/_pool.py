@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -72,11 +72,11 @@ class Session:
         self._begun = self._up = time.perf_counter()
         self.strategy = strategy
         self.ended = False
-        self.stopped = False  # and nothing is left of it
         self.used = False
         self.loaded: set[frozenset[str]] = {frozenset()}
         self.deliberate = False
         self._lock = threading.Lock()
+        self._unfinished: set[Future[Any]] = set()
         strategy.start(n_workers)
         self.ready: Future[int] = Future()
         if strategy.crosses_process:
@@ -119,28 +119,42 @@ class Session:
     def submit(self, call: Callable[[], T]) -> "Future[T]":
         """Schedule `call`."""
         self.used = True
-        return self.strategy.submit(call)
+        future = self.strategy.submit(call)
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return future
 
     def end(self, *, kill: bool, deliberate: bool) -> None:
-        """Stop the strategy, once."""
+        """Stop the strategy, once: after its calls have finished, or `kill` them.
+
+        One that lost a worker is killed in any case: it may wait for it for ever.
+        """
         with self._lock:
             if self.ended:
                 return
             self.ended, self.deliberate = True, deliberate
         try:
+            kill = kill or not self._finish() or self.strategy.lost_worker()
             self.strategy.stop(kill=kill)
         except BaseException:  # Ctrl-C while it waited
             self.strategy.stop(kill=True)
             raise
-        finally:
-            self.stopped = True
 
-    def end_lost(self) -> None:
-        """Put an end to a pool that lost a worker, also while it is being ended politely."""
-        if self.ended:
-            self.strategy.stop(kill=True)
-        else:
-            self.end(kill=True, deliberate=False)
+    def _finish(self) -> bool:
+        """Wait for every call; return whether none is left that would never finish."""
+        was_lost = False
+        while self._unfinished:
+            for future in list(self._unfinished):
+                try:  # not `wait`: a pool may forget to tell it of cancelled ones
+                    future.exception(WATCH_SECONDS)
+                except CancelledError:
+                    pass
+                except TimeoutError:
+                    lost = self.strategy.lost_worker()
+                    if lost and was_lost:
+                        return False
+                    was_lost = lost
+        return True
 
 
 def _watch(watched: "weakref.ref[Session]") -> None:
@@ -152,12 +166,11 @@ def _watch(watched: "weakref.ref[Session]") -> None:
     while True:
         time.sleep(WATCH_SECONDS)
         session = watched()
-        if session is None or session.stopped:
+        if session is None or session.ended:
             return
         lost = session.strategy.lost_worker()
         if lost and was_lost:
-            session.end_lost()
-            return
+            session.end(kill=True, deliberate=False)
         was_lost = lost
         del session
 

@@ -336,6 +336,17 @@ def test_a_death_half_way_through_the_result_of_a_call(preferred, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("preferred", ["processes", "loky"])
+def test_a_shutdown_at_the_moment_of_a_death(preferred):
+    """An idle worker that dies takes the lock of the pool's queue along."""
+    for _ in range(5):
+        executor = make(preferred, max_workers=2)
+        pids = {pid for pid, _ in executor.map(tasks.where, range(20))}
+        os.kill(min(pids), signal.SIGKILL)
+        executor.shutdown()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_shutdown_after_a_death_half_way_through_a_result(tmp_path):
     flag = tmp_path / "armed"
     flag.touch()

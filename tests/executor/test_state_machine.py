@@ -4,12 +4,18 @@ A model says which outcomes are right. Results come in order and none comes twic
 is missing for a reason that the model knows; afterwards no process and no file is left.
 """
 
+import contextlib
 import itertools
 import os
 import signal
 import threading
 import warnings
-from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
@@ -179,7 +185,7 @@ class ExecutorMachine(RuleBasedStateMachine):
         self.executor.cancel()
         self.note_cancel()
 
-    @precondition(lambda self: self.can_die)
+    @precondition(lambda self: self.can_die and not self.shut)
     @rule(which=st.integers(0, 5))
     def kill(self, which):
         """Kill a worker from outside."""
@@ -289,6 +295,7 @@ class ExecutorMachine(RuleBasedStateMachine):
         finally:
             self.executor.shutdown(cancel_futures=True)
             if self.own is not None:
+                let_notice_a_death(self.own)
                 self.own.shutdown(wait=True, cancel_futures=True)
             self.caught.__exit__(None, None, None)
         assert wait_until(lambda: not closing()), "a shutdown that never ends"
@@ -298,6 +305,16 @@ class ExecutorMachine(RuleBasedStateMachine):
         assert not unexpected, [str(w.message) for w in unexpected]
         if not (self.faults or self.deaths):
             assert not self.seen, [str(w.message) for w in self.seen]
+
+
+def let_notice_a_death(pool):
+    """Give a user's pool an occasion: shut down before it notices, a standard one hangs."""
+    with contextlib.suppress(BrokenExecutor):
+        try:
+            pool.submit(int).result(timeout=5)
+        except TimeoutError:
+            for process in pool._processes.values():
+                process.kill()
 
 
 def closing():

@@ -1,15 +1,14 @@
 """Run calls in an executor that the user brings and keeps."""
 
-import contextlib
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from ._base import Strategy, T
-from ._processes import ProcessPoolExecutorStrategy, processes_of, shut_down_killed
+from ._processes import ProcessPoolExecutorStrategy, end_processes, processes_of
 
 
 class FuturesStrategy(Strategy):
-    """Wrap any live ``concurrent.futures.Executor``; only a broken one is shut down from here.
+    """Wrap any live ``concurrent.futures.Executor``; it is never shut down from here.
 
     Its workers stay as they are: inner threads are capped while a call of ours runs, and are as
     before afterwards. They may be on other machines: shared state then travels in the calls.
@@ -34,28 +33,19 @@ class FuturesStrategy(Strategy):
         self.crosses_process = crosses_process
 
     def start(self, n_workers: int) -> None:
-        """Take note of calls from now on: the executor is live."""
-        self._unfinished: set[Future[object]] = set()
+        """Do nothing: the executor is live."""
 
     def submit(self, call: Callable[[], T]) -> "Future[T]":
         """Schedule `call` in the user's executor."""
-        future = self.executor.submit(call)
-        self._unfinished.add(future)  # type: ignore[arg-type]
-        future.add_done_callback(self._unfinished.discard)
-        return future
+        return self.executor.submit(call)
 
     def stop(self, *, kill: bool = False) -> None:
-        """Wait for our own calls, or leave them: the user shuts the executor down.
+        """Do nothing: the user shuts the executor down.
 
-        Except a process pool that is broken but may not have noticed, and may never do so.
+        Except that the rest of a broken process pool is ended, which may not have noticed.
         """
-        if kill:
-            if self.lost_worker():
-                shut_down_killed(self.executor)
-            return
-        for future in list(self._unfinished):
-            with contextlib.suppress(CancelledError):  # `wait` misses one that a pool forgot
-                future.exception()
+        if kill and self.lost_worker():
+            end_processes(self.executor)
 
     def lost_worker(self) -> bool:
         """Say whether a process of a standard pool, or of loky's, has died."""

@@ -15,6 +15,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor as LokyPo
 from .. import _limits
 from ._base import Strategy, T
 
+NOTICE_SECONDS = 1.0  # that a pool may take to see that all its processes have died
 START_METHODS = (None, "spawn", "forkserver", "fork")
 
 
@@ -60,8 +61,14 @@ class ProcessPoolExecutorStrategy(Strategy):
         """Shut the pool down and join its processes; with `kill`, end them first."""
         if kill:
             shut_down_killed(self._pool)
-        else:
+            return
+        over = threading.Event()
+        args = processes_of(self._pool), over
+        threading.Thread(target=_end_locked_out, args=args, daemon=True).start()
+        try:
             self._pool.shutdown(wait=True)
+        finally:
+            over.set()
 
     def lost_worker(self) -> bool:
         """Say whether a process of the pool has died."""
@@ -71,6 +78,16 @@ class ProcessPoolExecutorStrategy(Strategy):
 def processes_of(pool: Any) -> list[Any]:
     """Return the processes that a pool believes to have."""
     return list((getattr(pool, "_processes", None) or {}).values())
+
+
+def _end_locked_out(processes: list[Any], over: threading.Event) -> None:
+    """End processes that cannot end by themselves, because another died as the pool shut down.
+
+    It has taken the lock along under which all of them wait to be told.
+    """
+    while not over.wait(1.0):
+        if any(process.exitcode for process in processes):
+            kill_all([process for process in processes if process.is_alive()])
 
 
 def kill_all(processes: list[Any]) -> None:
@@ -86,22 +103,33 @@ def kill_all(processes: list[Any]) -> None:
 def shut_down_killed(pool: Any) -> None:
     """End the processes of a pool, of the standard library's or loky's kind, and then the pool.
 
-    The pool sees dead workers, fails its futures and cleans up by itself; loky's own
-    ``kill_workers=True`` leaves its thread with an error when a future was cancelled before.
+    Loky's own ``kill_workers=True`` leaves its thread with an error when a future was cancelled
+    before.
     """
-    kill_all(processes_of(pool))
-    results = getattr(pool, "_result_queue", None)
-    if results is not None:
-        # One may have died half-way through a result. With the last writer gone, the pool's
-        # thread reads an end of file instead of waiting for the other half for ever.
-        results._writer.close()
-    queue = getattr(pool, "_call_queue", None)
-    if queue is not None and os.name == "posix":
-        threads = [pool._executor_manager_thread, queue._thread]
-        with contextlib.suppress(OSError):  # the pool has come so far as to close its queue
-            args = os.dup(queue._reader.fileno()), [thread for thread in threads if thread]
-            threading.Thread(target=drain, args=args, daemon=True).start()
+    end_processes(pool)
     pool.shutdown(wait=True)
+
+
+def end_processes(pool: Any) -> None:
+    """Kill the processes of a pool and see that it notices; it fails its futures by itself."""
+    manager = getattr(pool, "_executor_manager_thread", None)
+    queue, results = getattr(pool, "_call_queue", None), getattr(pool, "_result_queue", None)
+    if manager is not None and queue is not None and os.name == "posix":
+        threads = [thread for thread in (manager, queue._thread) if thread]
+        with contextlib.suppress(OSError):  # the pool has come so far as to close its queue
+            args = os.dup(queue._reader.fileno()), threads
+            threading.Thread(target=drain, args=args, daemon=True).start()
+    kill_all(processes_of(pool))
+    if manager is None or results is None:
+        return
+    manager.join(NOTICE_SECONDS)
+    if manager.is_alive():
+        # A process died half-way through a result. With the last writer gone, the pool's thread
+        # reads an end of file instead of waiting for the other half for ever. It will close the
+        # writer, too: a number that is closed twice may be another file's the second time.
+        writer = results._writer
+        handle, writer._handle = writer._handle, None
+        type(writer)(handle, readable=False).close()
 
 
 def drain(reader: int, threads: list[threading.Thread]) -> None:
