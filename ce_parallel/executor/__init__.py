@@ -8,7 +8,9 @@
 ``_gil``         how far tasks release the GIL
 ``_costs``       what workers of this process cost, as measured
 ``_run``         a map's job, its serial run, the iterator users hold
-``_engine``      a map's run on workers: order, look-ahead, retries, cancellation
+``_engine``      a map's run on workers: order, look-ahead, cancellation
+``_recovery``    what such a run does when workers die
+``_gain``        whether threads that were chosen by measurement gain anything
 ``_submit``      runs one call
 ``_pool``        started strategies, kept warm, replaced when they break
 ``_transport``   what runs in a worker; everything is pickled to bytes there

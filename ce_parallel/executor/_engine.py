@@ -11,32 +11,25 @@ and "nothing twice" need no book-keeping. What can go wrong with the head, and w
     worker lacks a shared file   the call is sent again, with the bytes in it
     item or result can't travel  that item runs here (`FallbackWarning`)
     strategy fails               everything missing runs here (`FallbackWarning`)
-    worker died, first time      what was in flight is tried again, one item per call, in a
-                                 fresh pool (`FallbackWarning`)
-    worker died again            items in flight both times run alone, one worker each; those
-                                 that kill it too are named in a `StrategyError` at the very
-                                 end; all others run here
-    strategy blames the call     its items run alone in the same way: it was tried before
+    workers die                  see `_recovery`
 """
 
 import contextlib
-import logging
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
-from concurrent.futures import wait as wait_for
 from itertools import islice
 from typing import Any
 
-from ..exceptions import FallbackWarning, StrategyError
 from . import _costs, _limits
 from ._broadcast import Broadcast, Handle
+from ._gain import Gain
 from ._metrics import ExecutionReport
 from ._pool import Pool, PoolClosedError, Session, cancel_call, owner_of, watch_for_exit
-from ._run import Job, Piece, SerialRun, add_note, brief, caller_level
+from ._recovery import Recovery
+from ._run import Job, Piece, add_note, brief
 from ._selection import chunk_for
 from ._transport import (
     ERROR,
@@ -48,28 +41,22 @@ from ._transport import (
     pack_items,
     unpack,
 )
-from .strategies import ProcessPoolExecutorStrategy
 from .strategies._futures import kills_workers
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
-CALLS_TO_JUDGE = 2  # per worker, after which the gain of threads is judged, again and again
-MIN_GAIN = 1.15
 LOOK_SECONDS = 1.0  # at most, before Ctrl-C is noticed where waiting blocks it
 MAX_TRANSPORT_FAILURES = 3  # items that cannot travel, before nothing is sent any more
-_logger = logging.getLogger("ce_parallel")
 
 
-class PoolRun(SerialRun):
+class PoolRun(Recovery):
     """Run items on a pool. Inherits how to stop; items that must run here do so too."""
 
     def __init__(self, job: Job, report: ExecutionReport, pool: Pool, broadcast: Broadcast) -> None:
-        super().__init__(job, report)
-        self.pool = pool
+        super().__init__(job, report, pool)
         self._crosses = pool.prototype.crosses_process
         self._broadcast = broadcast
         self._task = job.task
         self._next = 0
-        self._pieces: deque[Piece] = deque()
         self._exhausted = False
         self._items_error: Exception | None = None
         self._handles: tuple[Handle, ...] = ()
@@ -81,18 +68,10 @@ class PoolRun(SerialRun):
         self._unsupplied: deque[Future[Reply]] = deque()  # from workers that lack a file
         self._supplied: set[str] = set()  # workers on whose account the bytes were sent
         self._has_loaded = False  # a worker did, what tasks need
-        self._here = False  # nothing is sent any more
-        self._paused = False  # nor as long as threads gain nothing
-        self._in_threads = 0.0  # seconds of a task, when last judged
-        self._judged: list[tuple[float, int]] = []  # seconds and items of calls since then
+        self._gain: Gain | None = None  # of threads that were chosen by measurement
         self._kills = True  # processes with unfinished calls, at the end
         self._trouble: tuple[str, BaseException] | None = None
-        self._warned = False
-        self._deaths = 0
-        self._came_up = False  # a session that died had a worker that answered before
-        self._retrying = False
         self._transport_failures = 0
-        self._poisoned: list[tuple[int, BaseException | None]] = []
 
     # -- from items to calls ---------------------------------------------------------
 
@@ -128,6 +107,8 @@ class PoolRun(SerialRun):
     def start(self) -> None:
         """Send the first items. Failures wait for `results`, which announces them."""
         self._next = self.job.first
+        if self.job.is_measured and self.job.cost is not None and not self._crosses:
+            self._gain = Gain(self.job.cost, self.pool.n_workers)
         if not (self._crosses or _limits.in_worker()):
             self._held.enter_context(_limits.one_blas_thread())
         self._refill()
@@ -186,7 +167,8 @@ class PoolRun(SerialRun):
 
     def _runs_here(self) -> bool:
         """Say whether the next items run in the caller."""
-        return self._here or self._paused or not self.is_open
+        paused = self._gain is not None and self._gain.paused
+        return self._here or paused or not self.is_open
 
     def _dispatch(self, piece: Piece) -> None:
         """Send a piece, or mark why it must run here."""
@@ -396,28 +378,10 @@ class PoolRun(SerialRun):
                 yield self._run_here(index, piece.items[offset])
 
     def _judge(self, seconds: float, n_items: int) -> None:
-        """Leave threads that gain too little, and return if it was the tasks that were long.
-
-        Threads were chosen from what a task cost in the caller. Where they wait for one another,
-        a task takes longer in them; a few that run in the caller then tell which of the two it is.
-        """
-        alone = self.job.cost
-        if self._crosses or alone is None or not self.job.is_measured:
-            return
-        self._judged.append((seconds, n_items))
-        if len(self._judged) < CALLS_TO_JUDGE * self.pool.n_workers:
-            return
-        total, n = map(sum, zip(*self._judged, strict=True))
-        self._judged.clear()
-        if self._paused:
-            alone = self.job.cost = total / n
-        else:
-            self._in_threads = total / n
-        gain = self.pool.n_workers * alone / max(self._in_threads, 1e-9)
-        if self._paused != (gain < MIN_GAIN):
-            self._paused = not self._paused
-            on = "threads again" if gain >= MIN_GAIN else "the caller alone"
-            self.report.note(f"then, as threads gain a factor of {gain:.1f}, {on}")
+        """See whether threads are worth it, where that was a guess."""
+        changed = self._gain.add(seconds, n_items) if self._gain else None
+        if changed:
+            self.report.note(changed)
 
     # -- failures --------------------------------------------------------------------
 
@@ -439,7 +403,7 @@ class PoolRun(SerialRun):
             end = time.perf_counter()
         self.check_task(index, end - start)
         self.report.add(index, start, end)
-        if self._paused:
+        if self._gain is not None and self._gain.paused:
             self._judge(end - start, 1)
         return value
 
@@ -467,129 +431,6 @@ class PoolRun(SerialRun):
         if self._trouble is not None:
             (message, error), self._trouble = self._trouble, None
             self._fall_back(message, "The missing items run serially in the caller.", error)
-
-    def _fall_back(self, what: str, consequence: str, error: BaseException | None) -> None:
-        """Warn once per map, count and log every time; strict maps raise what happened."""
-        if self.job.strict:
-            raise StrategyError(what) from error
-        message = f"{what} {consequence}"
-        self.report.fallback(message)
-        _logger.log(logging.WARNING if self._warned else logging.INFO, "%s", message)
-        if not self._warned:
-            self._warned = True
-            warnings.warn(message, FallbackWarning, stacklevel=caller_level())
-
-    def _send_again(self, session: Session) -> None:
-        """Another map, or a shutdown, ended the session on purpose: no death, no warning."""
-        for piece in [p for p in self._pieces if p.is_lost(session)]:
-            piece.future = piece.session = None
-            self._dispatch(piece)
-
-    def _worker_died(self, session: Session, error: BaseException) -> None:
-        """Keep what is finished; try the rest again, or find out who kills workers."""
-        self._deaths += 1
-        self._came_up = self._came_up or not self._never_came_up(session)
-        sent = [p.future for p in self._pieces if p.session is session and p.future]
-        wait_for(sent, timeout=10)  # the first to fail is a moment ahead of the others
-        self.pool.renew_after(session)
-        rebuilt: list[Piece] = []
-        lost: list[Piece] = []
-        for piece in self._pieces:
-            parts = piece.split() if piece.is_lost(session) else [piece]
-            lost += parts if parts[0] is not piece else []
-            rebuilt += parts
-        self._pieces = deque(rebuilt)
-        names = ", ".join(str(piece.first) for piece in lost)
-        died = f"A worker of {session.strategy.name!r} died while items {names} were in flight."
-        if self._deaths == 1:
-            self._retrying = True
-            self._fall_back(
-                f"{died} Common causes are too little memory (set fewer max_workers), a crash in "
-                "native code, and os._exit.",
-                "They are tried once more in a fresh pool.",
-                error,
-            )
-            return
-        self._here, self._retrying = True, False
-        self._fall_back(died, "It was the second death: what is missing runs serially.", error)
-        for piece in self._pieces:
-            if piece.future is None:
-                piece.alone = piece.deaths > 1
-                piece.failure = None if piece.alone else ""
-
-    def _suspect(self, piece: Piece, error: BaseException) -> None:
-        """Let the items of a call run alone: the strategy says that it kills workers."""
-        self._fall_back(
-            f"The workers of {self.pool.prototype.name!r} died of the call of item {piece.first} "
-            f"({brief(error)}).",
-            "Its items are tried alone, each in a process of its own.",
-            error,
-        )
-        self._came_up = True
-        self._pieces.popleft()
-        parts = piece.split()
-        for part in parts:
-            part.alone = True
-        self._pieces.extendleft(reversed(parts))
-
-    def _redispatch(self) -> None:
-        """Send items of a broken pool again, at most one per worker at a time.
-
-        So few are in flight that a second death leaves few suspects.
-        """
-        again = [piece for piece in self._pieces if piece.deaths]
-        running = sum(1 for p in again if p.is_out())
-        for piece in again:
-            if running >= self.pool.n_workers:
-                break
-            if piece.future is None and piece.failure is None and not piece.alone:
-                self._dispatch(piece)
-                running += 1
-        self._retrying = bool(again)
-
-    def _try_alone(self, piece: Piece) -> bool:
-        """Run a suspect in a process of its own: deliver it, or strike it off."""
-        prototype = self.pool.prototype
-        if not isinstance(prototype, ProcessPoolExecutorStrategy):
-            prototype = ProcessPoolExecutorStrategy()  # joblib's backends run one job in the caller
-        pool = Pool(prototype, 1)
-        piece.with_bytes = True  # it must not come back for them
-        try:
-            self._send(piece, self._call(piece), pool)
-            self._wait(piece)
-            if piece.failure is None:
-                assert piece.future is not None
-                assert piece.session is not None
-                error = piece.future.exception()
-                if error is None:
-                    return True
-                if not isinstance(error, BrokenExecutor):
-                    piece.failure, piece.cause = f"cannot travel ({brief(error)})", error
-                    return True
-                piece.cause = error
-                if self._never_came_up(piece.session):
-                    piece.failure = ""
-            if piece.failure is not None and not self._came_up:
-                return True  # no worker ever started, so the item killed none
-            self._poisoned.append((piece.first, piece.cause))
-            self._pieces.popleft()
-            return False
-        finally:
-            pool.close(kill=piece.future is None or not piece.future.done())
-
-    @staticmethod
-    def _never_came_up(session: Session) -> bool:
-        ready = session.ready
-        return not ready.done() or ready.cancelled() or ready.exception() is not None
-
-    def _name_poisoned(self) -> None:
-        if self._poisoned:
-            names = ", ".join(str(index) for index, _ in self._poisoned)
-            raise StrategyError(
-                f"These items kill their workers: {names}. They were in flight at two deaths and "
-                "again when they ran alone, and were never run in the caller. Every other item "
-                "was delivered."
-            ) from self._poisoned[0][1]
 
     # -- the end ---------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from ce_parallel.executor import (
     _costs,
     decide,
 )
+from ce_parallel.executor._gain import Gain
 from ce_parallel.executor._gil import Heartbeat, known_share
 from ce_parallel.executor._precedence import asked_for
 from ce_parallel.executor._registry import make_strategy
@@ -269,7 +270,7 @@ class TestWrongGuesses:
     @pytest.mark.parametrize(("enough", "left"), [(99.0, True), (0.0, False)])
     def test_threads_that_gain_too_little_are_left(self, enough, left, caplog, monkeypatch):
         """A hint, or a heartbeat among many short releases, may promise too much."""
-        monkeypatch.setattr("ce_parallel.executor._engine.MIN_GAIN", enough)
+        monkeypatch.setattr("ce_parallel.executor._gain.MIN_GAIN", enough)
         monkeypatch.setattr("ce_parallel.executor._selection.MARGIN", 0.0)
         options = {"releases_gil": True, "max_payload_bytes": 0}  # no processes
         report = self.run(tasks.count_to, [100_000] * 40, caplog, **options)
@@ -278,6 +279,17 @@ class TestWrongGuesses:
         assert report.fallbacks == []
         assert ("the caller alone" in report.decision.reason) == left
         assert (report.records[-1].worker == "caller") == left
+
+
+def test_longer_tasks_are_told_from_threads_that_wait_for_one_another():
+    gain = Gain(alone=0.01, n_workers=2)
+    assert [gain.add(0.02, 1) for _ in range(3)] == [None] * 3
+    assert "gain a factor of 1.0, the caller alone" in gain.add(0.02, 1)
+    assert gain.paused
+    assert [gain.add(0.02, 1) for _ in range(3)] == [None] * 3
+    assert "gain a factor of 2.0, threads again" in gain.add(0.02, 1)
+    assert [gain.add(0.02, 1) for _ in range(8)] == [None] * 8, "they are known to be longer"
+    assert not gain.paused
 
 
 def test_hints_are_believed_without_a_trial():
