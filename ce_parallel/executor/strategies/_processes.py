@@ -106,22 +106,34 @@ def shut_down_killed(pool: Any) -> None:
     Loky's own ``kill_workers=True`` leaves its thread with an error when a future was cancelled
     before.
     """
-    end_processes(pool)
+    drainer = end_processes(pool)
     pool.shutdown(wait=True)
+    if drainer is not None:
+        # It holds the pool's threads: what they hold must not be let go of by a daemon, which the
+        # end of the interpreter stops anywhere, between unlinking a semaphore and saying so too.
+        drainer.join()
 
 
-def end_processes(pool: Any) -> None:
-    """Kill the processes of a pool and see that it notices; it fails its futures by itself."""
+def end_processes(pool: Any) -> threading.Thread | None:
+    """Kill the processes of a pool and see that it notices; it fails its futures by itself.
+
+    Returns
+    -------
+    thread or None
+        Empties the pipe to the processes, and ends with the pool's own threads.
+    """
+    drainer = None
     manager = getattr(pool, "_executor_manager_thread", None)
     queue, results = getattr(pool, "_call_queue", None), getattr(pool, "_result_queue", None)
     if manager is not None and queue is not None and os.name == "posix":
         threads = [thread for thread in (manager, queue._thread) if thread]
         with contextlib.suppress(OSError):  # the pool has come so far as to close its queue
             args = os.dup(queue._reader.fileno()), threads
-            threading.Thread(target=drain, args=args, daemon=True).start()
+            drainer = threading.Thread(target=drain, args=args, daemon=True)
+            drainer.start()
     kill_all(processes_of(pool))
     if manager is None or results is None:
-        return
+        return drainer
     manager.join(NOTICE_SECONDS)
     if manager.is_alive():
         # A process died half-way through a result. With the last writer gone, the pool's thread
@@ -130,6 +142,7 @@ def end_processes(pool: Any) -> None:
         writer = results._writer
         handle, writer._handle = writer._handle, None
         type(writer)(handle, readable=False).close()
+    return drainer
 
 
 def drain(reader: int, threads: list[threading.Thread]) -> None:
