@@ -8,7 +8,13 @@
 import functools
 import itertools
 import sys
+from collections.abc import Collection
 from typing import Any
+
+import joblib
+
+from ._gil import is_enabled
+from ._selection import Machine
 
 start: dict[str, float] = {}
 dispatch: dict[str, float] = {}
@@ -39,3 +45,23 @@ def load_seconds(packages: frozenset[str]) -> float:
 def _count_modules(packages: frozenset[str], n_loaded: int) -> int:
     """Count the modules of `packages` here; `n_loaded` makes the answer lapse."""
     return sum(name.partition(".")[0] in packages for name in list(sys.modules))
+
+
+def this_machine(cap: int | None = None, warm: Collection[str] = ()) -> Machine:
+    """Return what this process may use, and what was measured in it so far.
+
+    Parameters
+    ----------
+    cap : int or None, default=None
+        Workers allowed from outside.
+    warm : collection of str, default=()
+        Strategies whose workers are up.
+    """
+    measured: dict[str, Any] = {}
+    for name in ("threads", "processes"):
+        measured[f"{name}_warm"] = name in warm
+        if name in start:
+            measured[f"{name}_start"] = start[name]
+        if name in dispatch:
+            measured[f"{name}_dispatch"] = dispatch[name]
+    return Machine(cpus=joblib.cpu_count(), cap=cap, has_gil=is_enabled(), **measured)

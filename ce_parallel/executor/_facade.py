@@ -17,13 +17,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
-import joblib
-
 from . import _costs
 from ._broadcast import Broadcast
 from ._config import ParallelConfig, read_environment, validate
 from ._engine import PoolRun
-from ._gil import is_enabled
 from ._metrics import ExecutionReport, Hook, observers
 from ._pool import Pool
 from ._precedence import Choice, asked_for, named_strategy, worker_cap
@@ -135,7 +132,7 @@ class ParallelExecutor(Executor):
         job = self._job(func, iterables, shared, timeout, chunksize, config)
         undecided = Decision("serial", 1, "not decided yet")
         hooks = self.hooks + observers()
-        report = ExecutionReport(undecided, hooks, partial(self._machine, config))
+        report = ExecutionReport(undecided, hooks)
         choice = asked_for(config)
         if choice is None:
             return self._choose(job, workload or Workload(), config, report)
@@ -232,23 +229,13 @@ class ParallelExecutor(Executor):
 
     def _machine(self, config: ParallelConfig) -> Machine:
         """Return what this process has and what it measured."""
-        measured: dict[str, Any] = {}
+        warm = []
         for name in ("threads", "processes"):
-            warm = [pool for pool in self._pools_of(name) if pool.is_warm]
-            for pool in warm[:1]:
+            for pool in [pool for pool in self._pools_of(name) if pool.is_warm][:1]:
                 pool.measure_dispatch()
-            measured[f"{name}_warm"] = bool(warm)
-            if name in _costs.start:
-                measured[f"{name}_start"] = _costs.start[name]
-            if name in _costs.dispatch:
-                measured[f"{name}_dispatch"] = _costs.dispatch[name]
+                warm.append(name)
         capped = config.max_workers or read_environment().workers
-        return Machine(
-            cpus=joblib.cpu_count(),
-            cap=worker_cap(config) if capped else None,
-            has_gil=is_enabled(),
-            **measured,
-        )
+        return _costs.this_machine(worker_cap(config) if capped else None, warm)
 
     def _pools_of(self, name: str) -> list[Pool]:
         return [pool for pool in list(self._pools.values()) if pool.prototype.name == name]

@@ -10,14 +10,15 @@ import contextlib
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._selection import Decision, Machine, Workload, predict
+from . import _costs
+from ._selection import Decision, Workload, predict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,14 +110,8 @@ class ExecutionReport:
         Pickled size of the items on their way to workers, and of results on their way back.
     """
 
-    def __init__(
-        self,
-        decision: Decision,
-        hooks: Sequence[Hook] = (),
-        machine: Callable[[], Machine] = Machine,
-    ) -> None:
+    def __init__(self, decision: Decision, hooks: Sequence[Hook] = ()) -> None:
         self._decision = decision
-        self._machine = machine
         self.is_complete = False
         self.away = 0.0
         self.n_tasks = 0
@@ -274,8 +269,8 @@ class ExecutionReport:
             payload_bytes=self.payload_bytes // n,
             result_bytes=self.result_bytes // n,
         )
-        machine = self._machine()
-        workers = self.n_workers if self.strategy != "serial" else machine.cap or machine.cpus
+        machine = _costs.this_machine()
+        workers = self.n_workers if self.strategy != "serial" else machine.cpus
         return predict(workload, machine, workers)
 
     def _compare(self) -> None:

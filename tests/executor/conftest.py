@@ -28,7 +28,6 @@ def temp_root(tmp_path_factory):
     patch.undo()
     assert wait_until(lambda: not list(root.glob("ce_parallel-*"))), list(root.iterdir())
     assert wait_until(lambda: not workers()), [child.cmdline() for child in workers()]
-    gc.collect()  # semaphores of the standard library go with their objects
     assert wait_until(lambda: not leaked(before, os.getpid())), leaked(before, os.getpid())
 
 
@@ -44,6 +43,7 @@ def leaked(before, creator):
 
     loky and joblib write the creator into the name; for others, some process has it mapped.
     """
+    gc.collect()  # semaphores go with their objects
     new = shared_memory() - before
     mine = {name for name in new if f"-{creator}-" in name or f"_{creator}_" in name}
     others = {name for name in new - mine if not name.startswith(("sem.loky", "loky", "joblib"))}
