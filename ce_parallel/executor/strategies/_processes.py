@@ -106,8 +106,12 @@ def shut_down_killed(pool: Any) -> None:
     Loky's own ``kill_workers=True`` leaves its thread with an error when a future was cancelled
     before.
     """
+    processes = processes_of(pool)
     drainer = end_processes(pool)
     pool.shutdown(wait=True)
+    for process in processes:  # the pool forgets some, which then hold on to its semaphores
+        process.join()
+    multiprocessing.active_children()  # joins those that were replaced, too
     if drainer is not None:
         # It holds the pool's threads: what they hold must not be let go of by a daemon, which the
         # end of the interpreter stops anywhere, between unlinking a semaphore and saying so too.
