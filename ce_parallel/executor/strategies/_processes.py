@@ -108,6 +108,7 @@ def shut_down_killed(pool: Any) -> None:
     """
     end_processes(pool)
     pool.shutdown(wait=True)
+    multiprocessing.active_children()  # joins the dead ones, which loky forgets with their locks
 
 
 def end_processes(pool: Any) -> None:
