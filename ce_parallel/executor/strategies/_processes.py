@@ -69,6 +69,7 @@ class ProcessPoolExecutorStrategy(Strategy):
             self._pool.shutdown(wait=True)
         finally:
             over.set()
+        _join_the_dead()
 
     def lost_worker(self) -> bool:
         """Say whether a process of the pool has died."""
@@ -78,6 +79,11 @@ class ProcessPoolExecutorStrategy(Strategy):
 def processes_of(pool: Any) -> list[Any]:
     """Return the processes that a pool believes to have."""
     return list((getattr(pool, "_processes", None) or {}).values())
+
+
+def _join_the_dead() -> None:
+    """Let go of processes that were killed, and of their locks: loky forgets to."""
+    multiprocessing.active_children()
 
 
 def _end_locked_out(processes: list[Any], over: threading.Event) -> None:
@@ -108,7 +114,7 @@ def shut_down_killed(pool: Any) -> None:
     """
     end_processes(pool)
     pool.shutdown(wait=True)
-    multiprocessing.active_children()  # joins the dead ones, which loky forgets with their locks
+    _join_the_dead()
 
 
 def end_processes(pool: Any) -> None:
