@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -43,14 +43,14 @@ def cancel_call(future: "Future[Any]") -> bool:
     A standard process pool that breaks later must not stumble over it: in Python 3.11, that
     would end the pool's thread and leave its other futures unfinished for ever.
     """
-    if not future.cancel():
-        return False
-    future.set_exception = _ignore  # type: ignore[method-assign, assignment]
-    return True
+    set_exception = partial(_set_exception, type(future).set_exception, future)
+    future.set_exception = set_exception  # type: ignore[method-assign]
+    return future.cancel()
 
 
-def _ignore(error: BaseException | None) -> None:
-    pass
+def _set_exception(method: Callable[..., None], *args: Any) -> None:
+    with contextlib.suppress(InvalidStateError):
+        method(*args)
 
 
 class Session:

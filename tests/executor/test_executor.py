@@ -19,7 +19,7 @@ from ce_parallel.executor import (
     acquire_executor,
 )
 from ce_parallel.executor.testing import drain, square
-from tests.executor import tasks
+from tests.executor import interop_tasks, tasks
 from tests.executor.conftest import workers
 
 pytestmark = pytest.mark.timeout(60)
@@ -275,20 +275,19 @@ class TestMisuse:
             ParallelExecutor("x").map(abs, [1])
 
 
-def test_probing_runs_every_item_once_in_order():
+def test_probing_runs_every_item_once_in_order(tmp_path):
     """However the choice falls: at the first item, the second, or while the first runs."""
-    seen = []
     with ParallelExecutor(ParallelConfig(max_workers=2)) as executor:
         for cost, n in ((0, 100), (0.003, 60), (0.08, 8)):
-            seen.clear()
+            seen = tmp_path / str(n)
 
-            def task(x, cost=cost):
-                seen.append(x)
+            def task(x, cost=cost, seen=str(seen)):
+                interop_tasks.append_line(seen, x)
                 threading.Event().wait(cost)
                 return x
 
             assert list(executor.map(task, iter(range(n)))) == list(range(n))
-            assert sorted(seen) == list(range(n))
+            assert sorted(map(int, seen.read_text().split())) == list(range(n))
 
 
 def test_an_error_in_the_probed_item_comes_from_the_iterator():

@@ -272,6 +272,10 @@ class ExecutorMachine(RuleBasedStateMachine):
         except ValueError as error:
             assert call.what == "raise"
             assert error.args == ("on purpose", call.number)
+        except WouldKillError:
+            assert call.what == "die"
+            assert self.deaths, "it ran here without need"
+            assert any("it runs in the caller" in str(w.message) for w in self.seen)
         except StrategyError as error:
             assert self.deaths, error
             assert "The call was lost" in str(error)

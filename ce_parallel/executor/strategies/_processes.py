@@ -69,6 +69,7 @@ class ProcessPoolExecutorStrategy(Strategy):
             self._pool.shutdown(wait=True)
         finally:
             over.set()
+        _join_the_dead()
 
     def lost_worker(self) -> bool:
         """Say whether a process of the pool has died."""
@@ -78,6 +79,11 @@ class ProcessPoolExecutorStrategy(Strategy):
 def processes_of(pool: Any) -> list[Any]:
     """Return the processes that a pool believes to have."""
     return list((getattr(pool, "_processes", None) or {}).values())
+
+
+def _join_the_dead() -> None:
+    """Let go of processes that were killed, and of their locks: loky forgets to."""
+    multiprocessing.active_children()
 
 
 def _end_locked_out(processes: list[Any], over: threading.Event) -> None:
@@ -106,16 +112,13 @@ def shut_down_killed(pool: Any) -> None:
     Loky's own ``kill_workers=True`` leaves its thread with an error when a future was cancelled
     before.
     """
-    processes = processes_of(pool)
     drainer = end_processes(pool)
     pool.shutdown(wait=True)
-    for process in processes:  # the pool forgets some, which then hold on to its semaphores
-        process.join()
-    multiprocessing.active_children()  # joins those that were replaced, too
     if drainer is not None:
         # It holds the pool's threads: what they hold must not be let go of by a daemon, which the
         # end of the interpreter stops anywhere, between unlinking a semaphore and saying so too.
         drainer.join()
+    _join_the_dead()
 
 
 def end_processes(pool: Any) -> threading.Thread | None:
