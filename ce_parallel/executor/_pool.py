@@ -34,7 +34,7 @@ class PoolClosedError(RuntimeError):
 
 def owner_of(strategy: Strategy) -> int | None:
     """Return the process whose workers a strategy's are for good; None if they are borrowed."""
-    return os.getpid() if getattr(strategy, "owns_workers", True) else None
+    return os.getpid() if strategy.owns_workers else None
 
 
 def cancel_call(future: "Future[Any]") -> bool:

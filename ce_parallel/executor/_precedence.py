@@ -58,7 +58,7 @@ def asked_for(config: ParallelConfig) -> Choice | None:
     if named not in (None, "auto"):
         cap = worker_cap(config)
         inside, share = _surroundings()
-        if inside and share < cap:
+        if inside and share <= cap:  # also where they are equal: a worker cannot wait for itself
             cap, why = share, f"{why}, within the share of {inside}"
             if cap == 1:
                 return _choice(step, SerialStrategy(), 1, why)

@@ -195,6 +195,13 @@ def test_nested_maps_run_serially_in_workers(executors):
         assert list(executors[name].map(outer, [1, 2])) == [(6, 5), (6, 14)]
 
 
+def test_a_task_may_map_on_the_executor_that_runs_it():
+    """Even where that has one worker, which cannot wait for itself."""
+    with ParallelExecutor(ParallelConfig(preferred="threads", max_workers=1)) as executor:
+        totals = executor.map(lambda n: sum(executor.map(square, range(n))), [2, 3])
+        assert list(totals) == [1, 5]
+
+
 class TestAmbient:
     def test_code_inside_the_block_shares_the_executor(self):
         with ParallelExecutor() as outer:

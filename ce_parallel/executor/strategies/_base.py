@@ -22,10 +22,13 @@ class Strategy(ABC):
         How reports call it.
     crosses_process : bool
         Whether calls leave this process, so that functions, items and results are pickled.
+    owns_workers : bool
+        Whether the workers are ours, and capped for good; else only while a call runs.
     """
 
     name: ClassVar[str] = "custom"
     crosses_process: bool = False
+    owns_workers: ClassVar[bool] = True
 
     @abstractmethod
     def start(self, n_workers: int) -> None:
