@@ -65,4 +65,4 @@ __all__ = [
     "observe",
 ]
 
-__getattr__ = lazy_imports(__name__, __file__)
+__getattr__, __dir__ = lazy_imports(__name__, __file__)

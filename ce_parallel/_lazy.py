@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 
-def lazy_imports(package: str, source: str) -> Callable[[str], Any]:
-    """Return a ``__getattr__`` that does one import of the ``if TYPE_CHECKING`` block of `source`.
+def lazy_imports(package: str, source: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` for the ``if TYPE_CHECKING`` imports of `source`.
 
     Parameters
     ----------
@@ -36,4 +36,7 @@ def lazy_imports(package: str, source: str) -> Callable[[str], Any]:
             return import_module(f".{name}", package)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return __getattr__
+    def __dir__() -> list[str]:
+        return sorted(homes)
+
+    return __getattr__, __dir__

@@ -26,12 +26,19 @@ IN_EVERY_WORKER = {"__main__", "joblib", "numpy", "threadpoolctl", *sys.stdlib_m
 
 def packages_of(*objects: Any) -> frozenset[str]:
     """Return the packages that functions and objects come from, those of every worker aside."""
+    try:
+        return frozenset(_packages(objects) - IN_EVERY_WORKER)
+    except Exception:  # an odd object must not fail a map for a guess
+        return frozenset()
+
+
+def _packages(objects: tuple[Any, ...]) -> set[str]:
     kinds: list[Any] = []
     for obj in objects:
         parts = obj if isinstance(obj, list | tuple) else getattr(obj, "__dict__", {}).values()
         kinds += [obj, *itertools.islice(parts, 20)]
     modules = [getattr(k, "__module__", None) or type(k).__module__ for k in kinds]
-    return frozenset({m.partition(".")[0] for m in modules if isinstance(m, str)} - IN_EVERY_WORKER)
+    return {m.partition(".")[0] for m in modules if isinstance(m, str)}
 
 
 def load_seconds(packages: frozenset[str]) -> float:

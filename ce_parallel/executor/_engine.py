@@ -260,6 +260,7 @@ class PoolRun(Recovery):
             if self._items_error is not None:
                 raise self._items_error
             self._name_poisoned()
+            self.report.is_complete = True
         finally:
             self.stop()
 
@@ -361,7 +362,8 @@ class PoolRun(Recovery):
         payload, size = piece.n_bytes // len(piece.items), reply.n_bytes // len(outcomes)
         self.report.payload_bytes += piece.n_bytes
         self.report.result_bytes += reply.n_bytes
-        self._judge(outcomes[-1].end - outcomes[0].start, len(outcomes))
+        if self._gain is not None and not self._gain.paused:  # else what was sent before it paused
+            self._judge(outcomes[-1].end - outcomes[0].start, len(outcomes))
         add, sent, worker, clock = self.report.add, piece.submitted, reply.worker, time.perf_counter
         for offset, (kind, value, start, end) in enumerate(outcomes):
             index = piece.first + offset
@@ -389,7 +391,10 @@ class PoolRun(Recovery):
         for offset, item in enumerate(piece.items):
             if failure and offset == 0:
                 self._cannot_travel(piece.first, failure, piece.cause)
-            yield self._run_here(piece.first + offset, item)
+            value = self._run_here(piece.first + offset, item)
+            left = time.perf_counter()
+            yield value
+            self.report.away += time.perf_counter() - left
 
     def _run_here(self, index: int, item: Any) -> Any:
         self.check()

@@ -70,7 +70,7 @@ class ParallelExecutor(Executor):
         self._lock = threading.RLock()
         self._pools: dict[Any, Pool] = {}
         self._broadcast = Broadcast()
-        self._live: weakref.WeakSet[SerialRun] = weakref.WeakSet()
+        self._live: weakref.WeakSet[SerialRun | Trial] = weakref.WeakSet()
         self._submitted: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
         self._closed = False
         self._tokens: list[Token[ParallelExecutor | None]] = []
@@ -163,6 +163,7 @@ class ParallelExecutor(Executor):
             func,
             zip(*iterables, strict=False) if star else iter(iterables[0]),
             n_tasks=min(known) if len(known) == len(lengths) else None,
+            is_sized=len(known) == len(lengths),
             shared=shared,
             has_shared=shared is not None,
             star=star,
@@ -193,6 +194,8 @@ class ParallelExecutor(Executor):
         """Step 7: find out what a task costs, by a trial if nobody said, and decide."""
 
         def make_run(decision: Decision) -> SerialRun:
+            if decision.strategy != "serial":
+                decision = replace(decision, n_workers=self._size(decision, config))
             return self._make_run(job, report, decision, named_strategy(decision.strategy, config))
 
         job.n_tasks = workload.n_tasks if job.n_tasks is None else job.n_tasks
@@ -206,6 +209,7 @@ class ParallelExecutor(Executor):
             workload = with_hints(self._described(workload, job, first[0]), config)
             if workload.task_cost_seconds is None:
                 trial = Trial(job, workload, machine, config, make_run, self._begin)
+                self._live.add(trial)
                 return MapIterator(trial.run(), trial.outcomes)
             decision = decide(workload, machine, config)
             job.cost, job.is_measured = workload.task_cost_seconds, True
@@ -236,6 +240,14 @@ class ParallelExecutor(Executor):
                 warm.append(name)
         capped = config.max_workers or read_environment().workers
         return _costs.this_machine(worker_cap(config) if capped else None, warm)
+
+    def _size(self, decision: Decision, config: ParallelConfig) -> int:
+        """Return how many workers an automatic pool has: of few sizes, so that pools are few."""
+        cap = worker_cap(config)
+        live = [p.n_workers for p in self._pools_of(decision.strategy) if p.is_warm]
+        enough = [n for n in live if decision.n_workers <= n <= cap]
+        doubled = 2 ** (decision.n_workers - 1).bit_length()
+        return min(enough, default=min(doubled, cap))
 
     def _pools_of(self, name: str) -> list[Pool]:
         return [pool for pool in list(self._pools.values()) if pool.prototype.name == name]

@@ -65,15 +65,23 @@ def known_share(func: Callable[..., Any], cost: float) -> float | None:
     cost : float
         Seconds a call takes: small calls hold the GIL whatever they call.
     """
+    try:
+        names = _names_of(func)
+    except Exception:  # an odd callable must not fail a map for a guess
+        return None
+    if names & HOLDING:
+        return 0.0
+    return 1.0 if names & RELEASING and cost >= KNOWN_FROM_SECONDS else None
+
+
+def _names_of(func: Any) -> set[str]:
+    """Return "package.name" of a function, or of the classes that a method is of."""
     while isinstance(func, functools.partial):
         func = func.func
     kinds = type(getattr(func, "__self__", None)).__mro__ if hasattr(func, "__self__") else ()
     names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in kinds}
     module = (getattr(func, "__module__", None) or "").partition(".")[0]
-    names.add(f"{module}.{getattr(func, '__name__', '')}")
-    if names & HOLDING:
-        return 0.0
-    return 1.0 if names & RELEASING and cost >= KNOWN_FROM_SECONDS else None
+    return names | {f"{module}.{getattr(func, '__name__', '')}"}
 
 
 class Heartbeat:
@@ -95,7 +103,10 @@ class Heartbeat:
         self._halt.acquire()
         self._ended.acquire()
         # Not threading.Thread: its start() waits for the thread, longer than a small map takes.
-        _thread.start_new_thread(self._run, ())
+        try:
+            _thread.start_new_thread(self._run, ())
+        except RuntimeError:  # no thread can be started: nothing is watched
+            self._ended.release()
 
     def share(self) -> float | None:
         """Return the share of time the GIL was released so far, None if too short to tell."""

@@ -108,7 +108,10 @@ class Session:
         begun = time.perf_counter()
 
         def note(done: "Future[T]") -> None:
-            if packages and not done.cancelled() and done.exception() is None:
+            if not packages or done.cancelled() or done.exception() is not None:
+                return
+            reply: Any = done.result()
+            if not (reply.missing or reply.failure):
                 _costs.load[packages] = time.perf_counter() - max(begun, self._up)
                 self.loaded.add(packages)
 
@@ -183,6 +186,7 @@ class Pool:
         self.n_workers = n_workers
         self._session: Session | None = None
         self._closed = False
+        self._timed = False
         self._lock = threading.Lock()
 
     @property
@@ -193,7 +197,11 @@ class Pool:
     def has_loaded(self, packages: frozenset[str]) -> bool:
         """Say whether a call that needs `packages` would find them loaded."""
         session = self._session
-        return session is not None and session.is_warm and packages in session.loaded
+        return (
+            session is not None
+            and session.is_warm
+            and any(packages <= known for known in session.loaded)
+        )
 
     def session(self) -> Session:
         """Return the live session, starting one if need be.
@@ -219,7 +227,10 @@ class Pool:
         if name in _costs.dispatch or not self.is_warm:
             return
         begun = time.perf_counter()
-        with contextlib.suppress(TimeoutError, RuntimeError):
+        if self._timed:
+            return
+        self._timed = True  # workers that were busy are not asked again
+        with contextlib.suppress(TimeoutError, RuntimeError, CancelledError):
             self.session().submit(os.getpid).result(timeout=BUSY_SECONDS)
             _costs.dispatch[name] = time.perf_counter() - begun
 

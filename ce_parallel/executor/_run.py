@@ -31,6 +31,7 @@ class Job:
     shared: Any = None
     has_shared: bool = False
     star: bool = False
+    is_sized: bool = False  # the items lie ready: any thread may draw them
     first: int = 0
     chunksize: int | None = None
     cost: float | None = None
@@ -204,8 +205,11 @@ def _results(run: SerialRun, head: Sequence[Outcome]) -> Iterator[Any]:
             if outcome.kind == ERROR:
                 add_note(outcome.value, index)
                 raise outcome.value
+            run.check_task(index, outcome.end - outcome.start)
             run.report.add(index, outcome.start, outcome.end)
+            left = time.perf_counter()
             yield outcome.value
+            run.report.away += time.perf_counter() - left
         yield from run.results()
         run.report.is_complete = True
     finally:

@@ -9,6 +9,7 @@ before it has ended.
 """
 
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,23 +67,43 @@ class Trial:
         self._make_run, self._begin = make_run, begin
         self._run: SerialRun | None = None  # begun while an item was still running
         self._opened: tuple[PoolRun, Decision] | None = None  # its workers are coming up
-        self._item_begun = time.perf_counter()
+        self._item_begun = float("inf")  # no item is running
         self._next_look = FIRST_LOOK
+        self._error: Exception | None = None  # of a hook, say, in the heartbeat's thread
+        self._cancelled = False
         self._over = threading.Event()
 
     def run(self) -> SerialRun:
         """Run the first items and begin a run of the others."""
         task = self._job.task
-        heart = self._heart = Heartbeat(self._look)
         try:
             with _limits.one_inner_thread():
-                for item in self._items():
-                    self.outcomes += run_items(task, [item])
-        finally:
-            share = heart.share()
-            heart.stop()
-            self._over.set()
-        return self._run or self._choose(share)
+                heart = self._heart = Heartbeat(self._look)
+                try:
+                    for item in self._items():
+                        self.outcomes += run_items(task, [item])
+                        self._item_begun = float("inf")
+                        if isinstance(self.outcomes[-1].value, KeyboardInterrupt):
+                            raise self.outcomes[-1].value
+                finally:
+                    share = heart.share()
+                    self._over.set()
+                    heart.stop()
+            if self._error is not None:
+                raise self._error
+            run = self._run or self._choose(share)
+        except BaseException:
+            for begun in (self._run, self._opened and self._opened[0]):
+                if begun is not None:
+                    begun.stop()
+            raise
+        if self._cancelled:
+            run.cancel()
+        return run
+
+    def cancel(self, *, kill: bool = True) -> None:
+        """Cancel the run that follows."""
+        self._cancelled = True
 
     # -- in the caller ---------------------------------------------------------------
 
@@ -107,6 +128,8 @@ class Trial:
         n = len(self.outcomes)
         if n == 0:
             return False
+        if self._cancelled:
+            return True
         elapsed = self.outcomes[-1].end - self._heart.begun
         if n >= MAX_ITEMS or elapsed >= TRIAL_SECONDS or self.outcomes[-1].kind == ERROR:
             return True
@@ -151,7 +174,7 @@ class Trial:
             releases_gil=share if known is None else known,
             n_done=n_done,
         )
-        spent = time.perf_counter() - self._heart.begun - machine.caller_busy
+        spent = time.perf_counter() - self._heart.begun
         decision = decide(workload, machine, self._config)
         predicted = {name: spent + seconds for name, seconds in decision.predicted.items()}
         return replace(decision, predicted=predicted)
@@ -169,19 +192,28 @@ class Trial:
 
     def _look(self) -> bool:
         """Consider sharing out the rest; True once that is done."""
+        elapsed = time.perf_counter() - self._item_begun
+        if self._opened is None and elapsed < self._next_look:
+            return False
+        try:
+            return self._share_out(elapsed)
+        except Exception as error:
+            self._error = error
+            return True
+
+    def _share_out(self, elapsed: float) -> bool:
         if self._opened is not None:
             opened, decision = self._opened
             return opened.is_open and self._hand_over(opened, decision)
-        elapsed = time.perf_counter() - self._item_begun
-        if elapsed < self._next_look:
-            return False
         self._next_look = NEXT_LOOK * elapsed
         # Of a task that has lasted so long, as much again is to be expected.
         times = [outcome.end - outcome.start for outcome in self.outcomes] + [2.0 * elapsed]
         machine = replace(self._machine, caller_busy=elapsed)
         cost, n_done = sum(times) / len(times), len(times)
         decision = self._decide(cost, self._heart.share(), n_done, machine)
-        if decision.strategy == "serial":
+        if decision.strategy == "serial" or is_being_imported(self._job.func):
+            return False
+        if decision.strategy == "threads" and not self._job.is_sized:
             return False
         decision = replace(decision, reason=f"item {n_done - 1} was running; {decision.reason}")
         try:
@@ -197,6 +229,8 @@ class Trial:
         return run.is_open and self._hand_over(run, decision)
 
     def _hand_over(self, run: SerialRun, decision: Decision) -> bool:
+        if not self._job.is_sized:
+            return False  # another thread must not draw the items: they may wait, or mind
         self._begin(run, decision)
         self._run = run
         return True
@@ -211,6 +245,12 @@ def peek(items: Iterator[Any], n: int) -> tuple[list[Any], Iterator[Any]]:
     except Exception as error:
         items = raising(error)
     return seen, itertools.chain(seen, items)
+
+
+def is_being_imported(func: Callable[..., Any]) -> bool:
+    """Say whether pickling `func` in another thread would wait for an import in this one."""
+    module = sys.modules.get(getattr(func, "__module__", None) or "")
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def raising(error: Exception) -> Iterator[Any]:

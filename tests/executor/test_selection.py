@@ -253,6 +253,11 @@ class TestWrongGuesses:
         assert "by serial" in line
         assert re.search(r"set task_cost_hint_seconds=0\.02\d*, or preferred=", line)
 
+    def test_workers_are_compared_as_well(self, caplog):
+        report = self.run(square, range(8), caplog, task_cost_hint_seconds=1.0, releases_gil=True)
+        assert report.strategy == "threads"
+        assert [m for m in caplog.messages if "by threads where 4 s were predicted" in m]
+
     def test_a_good_guess_passes_without_a_word(self, caplog):
         self.run(time.sleep, [0.05] * 8, caplog, task_cost_hint_seconds=0.05, releases_gil=True)
         assert not [m for m in caplog.messages if "were predicted" in m]
@@ -355,6 +360,60 @@ class TestGil:
         assert found.strategy == "threads"
         monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
         assert not ParallelExecutor()._machine(ParallelConfig()).has_gil
+
+
+def test_automatic_pools_are_few():
+    config = ParallelConfig(max_workers=8, task_cost_hint_seconds=1.0, releases_gil=True)
+    with ParallelExecutor(config) as executor:
+        for n in range(4, 9):
+            assert list(executor.map(square, range(n))) == [x * x for x in range(n)]
+            assert executor.report.n_workers == n
+        assert sorted(pool.n_workers for pool in executor._pools.values()) == [4, 8]
+
+
+def test_odd_callables_are_only_not_known():
+    class Odd:
+        __module__ = 7
+
+        def __call__(self, x):
+            return x
+
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+    with ParallelExecutor(ParallelConfig(max_workers=2)) as executor:
+        assert list(executor.map(Odd(), range(30))) == list(range(30))
+
+
+def test_items_that_do_not_lie_ready_are_drawn_by_the_caller():
+    """They may wait for something, or belong to a thread, as a cursor does."""
+    drawers = set()
+
+    def items():
+        for x in range(6):
+            drawers.add(threading.get_ident())
+            yield x
+
+    config = ParallelConfig(max_workers=2, releases_gil=True)
+    with ParallelExecutor(config) as executor:
+        list(executor.map(lambda x: time.sleep(0.05), items()))
+    assert drawers == {threading.get_ident()}
+
+
+def test_a_task_that_is_tried_is_timed():
+    config = ParallelConfig(max_workers=2, task_timeout=0.05)
+    with ParallelExecutor(config) as executor, pytest.raises(TimeoutError, match="Item 0 took"):
+        list(executor.map(time.sleep, [0.2, 0.0, 0.0]))
+
+
+def test_ctrl_c_in_a_task_that_is_tried_ends_the_call():
+    def interrupt(x):
+        raise KeyboardInterrupt
+
+    with ParallelExecutor(ParallelConfig(max_workers=2)) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            executor.map(interrupt, range(5))
+        assert list(executor.map(square, [2])) == [4]
 
 
 def test_what_is_measured_of_pools_is_used():

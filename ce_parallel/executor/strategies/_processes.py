@@ -64,11 +64,13 @@ class ProcessPoolExecutorStrategy(Strategy):
             return
         over = threading.Event()
         args = processes_of(self._pool), over
-        threading.Thread(target=_end_locked_out, args=args, daemon=True).start()
+        watcher = threading.Thread(target=_end_locked_out, args=args, daemon=True)
+        watcher.start()
         try:
             self._pool.shutdown(wait=True)
         finally:
             over.set()
+            watcher.join()  # a daemon must not be the last to hold them; see `shut_down_killed`
         _join_the_dead()
 
     def lost_worker(self) -> bool:
