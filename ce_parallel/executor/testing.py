@@ -33,9 +33,9 @@ N_WORKERS = 2
 
 
 class OddError(Exception):
-    """An exception that does not survive pickling."""
+    """An exception whose constructor wants other arguments than `args` has."""
 
-    def __init__(self, code: int, detail: str) -> None:
+    def __init__(self, code: int, detail: Any) -> None:
         super().__init__(f"code {code}")
         self.detail = detail
 
@@ -53,9 +53,16 @@ def fail_on_three(x: int) -> int:
 
 
 def fail_oddly_on_three(x: int) -> int:
-    """Raise an error that does not survive pickling for item 3."""
+    """Raise an error with an odd constructor for item 3."""
     if x == 3:
         raise OddError(3, "odd")
+    return x
+
+
+def fail_with_lock_on_three(x: int) -> int:
+    """Raise an error that cannot be pickled for item 3."""
+    if x == 3:
+        raise OddError(3, threading.Lock())
     return x
 
 
@@ -183,10 +190,18 @@ class StrategyContract:
         """The item runs again in the caller, where the error is the real one."""
         with (
             pytest.warns(FallbackWarning) if crosses else _nothing(),
-            pytest.raises(OddError) as caught,
+            pytest.raises(OddError, match="code 3") as caught,
         ):
+            list(executor.map(fail_with_lock_on_three, range(5)))
+        assert type(caught.value.detail) is type(threading.Lock())
+
+    @pytest.mark.filterwarnings("ignore::ce_parallel.exceptions.FallbackWarning")
+    def test_an_error_with_an_odd_constructor_travels_unchanged(
+        self, executor: ParallelExecutor
+    ) -> None:
+        """From a worker where something makes it picklable, as tblib does; else from the caller."""
+        with pytest.raises(OddError, match="code 3") as caught:
             list(executor.map(fail_oddly_on_three, range(5)))
-        assert str(caught.value) == "code 3"
         assert caught.value.detail == "odd"
 
     def test_shared_state_reaches_workers(self, executor: ParallelExecutor) -> None:
