@@ -24,6 +24,7 @@ from ._config import ParallelConfig
 MIN_TASKS_FOR_THREADS = 4
 MIN_GIL_SHARE = 0.5  # below it two threads gained nothing on small calls
 MARGIN = 1.08  # how much better than the next simpler way a prediction must be
+MIN_SAVING_SECONDS = 0.005  # what workers may cost beyond any prediction; see bench_selection
 HELP = 0.5  # speed of the caller while workers start beside it
 UNKNOWN_N_TASKS = 100  # what an iterable of unknown length counts for
 CHUNK_SECONDS = 0.03  # work per call that hides dispatch; see `chunk_for`
@@ -167,7 +168,7 @@ def decide(workload: Workload, machine: Machine, config: ParallelConfig) -> Deci
     for name in ("threads", "processes"):  # each costs more resources than those before it
         if name in refused:
             continue
-        if predicted[name] * MARGIN < predicted[best]:
+        if predicted[name] * MARGIN + MIN_SAVING_SECONDS < predicted[best]:
             best = name
         elif best == "serial":
             refused[name] = f"{name} would save too little"
