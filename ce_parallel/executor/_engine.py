@@ -107,7 +107,7 @@ class PoolRun(Recovery):
     def start(self) -> None:
         """Send the first items. Failures wait for `results`, which announces them."""
         self._next = self.job.first
-        if self.job.is_measured and self.job.cost is not None and not self._crosses:
+        if self.job.cost is not None and not self._crosses:
             self._gain = Gain(self.job.cost, self.pool.n_workers)
         if not (self._crosses or _limits.in_worker()):
             self._held.enter_context(_limits.one_blas_thread())

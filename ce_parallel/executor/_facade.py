@@ -212,7 +212,7 @@ class ParallelExecutor(Executor):
                 self._live.add(trial)
                 return MapIterator(trial.run(), trial.outcomes)
             decision = decide(workload, machine, config)
-            job.cost, job.is_measured = workload.task_cost_seconds, True
+            job.cost = workload.task_cost_seconds
         run = make_run(decision)
         run.open()
         self._begin(run, decision)

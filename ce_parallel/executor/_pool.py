@@ -224,12 +224,10 @@ class Pool:
     def measure_dispatch(self) -> None:
         """Time one answer of warm workers, once per process; give up if they are busy."""
         name = self.prototype.name
-        if name in _costs.dispatch or not self.is_warm:
-            return
-        begun = time.perf_counter()
-        if self._timed:
+        if self._timed or name in _costs.dispatch or not self.is_warm:
             return
         self._timed = True  # workers that were busy are not asked again
+        begun = time.perf_counter()
         with contextlib.suppress(TimeoutError, RuntimeError, CancelledError):
             self.session().submit(os.getpid).result(timeout=BUSY_SECONDS)
             _costs.dispatch[name] = time.perf_counter() - begun

@@ -34,9 +34,8 @@ class Job:
     is_sized: bool = False  # the items lie ready: any thread may draw them
     first: int = 0
     chunksize: int | None = None
-    cost: float | None = None
+    cost: float | None = None  # of a task, where the choice of a strategy rests on it
     packages: frozenset[str] = frozenset()  # that the function and the shared state need
-    is_measured: bool = False  # the choice rests on `cost`
     deadline: float | None = None
     task_timeout: float | None = None
     strict: bool = False

@@ -162,7 +162,7 @@ class Trial:
         return run
 
     def _decide(self, cost: float, share: float | None, n_done: int, machine: Machine) -> Decision:
-        self._job.cost, self._job.is_measured = cost, True
+        self._job.cost = cost
         if cost * self._workload.n_left > WORTHWHILE_SECONDS:
             self._measure_sizes()
         known = self._workload.releases_gil
