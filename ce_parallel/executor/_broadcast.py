@@ -21,9 +21,9 @@ import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from joblib.externals.loky.backend import resource_tracker
@@ -43,8 +43,7 @@ class MissingError(LookupError):
     """A shared object was not loaded here before, and its file cannot be opened."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handle:
+class Handle(NamedTuple):
     """Leads to a pickled object: `spans` (offset, length) of the bytes `inline`, or of a file.
 
     The first span is the pickle stream, the others its out-of-band buffers.
@@ -78,7 +77,7 @@ class Handle:
         """Return the handle with what its file holds, for workers that cannot open it."""
         if self.path is None:
             return self
-        return replace(self, inline=Path(self.path).read_bytes(), path=None)
+        return self._replace(inline=Path(self.path).read_bytes(), path=None)
 
     def _read(self) -> Any:
         view = memoryview(self._map() if self.inline is None else self.inline)

@@ -18,7 +18,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from itertools import islice
 from typing import Any
@@ -31,16 +31,7 @@ from ._pool import Pool, PoolClosedError, Session, cancel_call, owner_of, watch_
 from ._recovery import Recovery
 from ._run import Job, Piece, add_note, brief
 from ._selection import chunk_for
-from ._transport import (
-    ERROR,
-    VALUE,
-    LocalCall,
-    RemoteCall,
-    Reply,
-    on_our_clock,
-    pack_items,
-    unpack,
-)
+from ._transport import LocalCall, Raised, RemoteCall, Reply, Stays, on_our_clock, unpack
 from .strategies._futures import kills_workers
 
 LOOKAHEAD = 4  # calls in flight or finished but undelivered, per worker
@@ -98,7 +89,9 @@ class PoolRun(Recovery):
     @property
     def is_open(self) -> bool:
         """Whether items are sent."""
-        return all(future.done() for future in self._opening)
+        if self._opening and all(future.done() for future in self._opening):
+            self._opening = []
+        return not self._opening
 
     def release(self) -> None:
         """Let go of a run that is not to be started."""
@@ -142,8 +135,7 @@ class PoolRun(Recovery):
         size = self._chunk()
         items: list[Any] = []
         try:
-            for item in islice(self.job.items, size):
-                items.append(item)
+            items.extend(islice(self.job.items, size))  # keeps what came before an error
         except Exception as error:
             self._items_error = error
         self._exhausted = len(items) < size
@@ -239,7 +231,7 @@ class PoolRun(Recovery):
         func, *rest = self._handles
         shared = rest[0] if rest else None
         owner = owner_of(self.pool.prototype)
-        return RemoteCall(func, shared, self.job.star, pack_items(items), owner)
+        return RemoteCall.make(func, shared, self.job.star, items, owner)
 
     # -- from replies to results -----------------------------------------------------
 
@@ -253,7 +245,11 @@ class PoolRun(Recovery):
                 if self._settle(piece):
                     self._pieces.popleft()
                     self._refill()
-                    yield from self._deliver(piece)
+                    results = self._deliver(piece)
+                    left, busy = time.perf_counter(), self.report.busy_time
+                    yield from results
+                    ran_here = self.report.busy_time - busy
+                    self.report.away += time.perf_counter() - left - ran_here
                 else:
                     self._refill()
             self._announce_trouble()
@@ -344,40 +340,45 @@ class PoolRun(Recovery):
         self._supplied.add(worker)
         self._dispatch(piece)
 
-    def _deliver(self, piece: Piece) -> Iterator[Any]:
-        """Yield the results of a settled piece, item by item."""
+    def _deliver(self, piece: Piece) -> Iterable[Any]:
+        """Return the results of a settled piece, or an iterator that finds those missing."""
         if piece.failure is not None:
-            yield from self._deliver_here(piece, piece.failure)
-            return
+            return self._deliver_here(piece, piece.failure)
         assert piece.future is not None
         reply = piece.future.result()
         if reply.failure is not None:
-            yield from self._deliver_here(piece, reply.failure)
-            return
+            return self._deliver_here(piece, reply.failure)
         if self._crosses and not self._has_loaded and piece.session is not None:
             self._has_loaded = True
             piece.session.loaded.add(_costs.packages_of(self.job.func, self.job.shared))
-        outcomes = on_our_clock(unpack(reply), piece.submitted)
+        values, ticks = unpack(reply), on_our_clock(reply.ticks, piece.submitted)
         piece.future = None  # lets go of a large reply
-        payload, size = piece.n_bytes // len(piece.items), reply.n_bytes // len(outcomes)
+        if self._gain is not None and not self._gain.paused:  # else what was sent before it paused
+            self._judge(ticks[-1] - ticks[0], len(values))
         self.report.payload_bytes += piece.n_bytes
         self.report.result_bytes += reply.n_bytes
-        if self._gain is not None and not self._gain.paused:  # else what was sent before it paused
-            self._judge(outcomes[-1].end - outcomes[0].start, len(outcomes))
-        add, sent, worker, clock = self.report.add, piece.submitted, reply.worker, time.perf_counter
-        for offset, (kind, value, start, end) in enumerate(outcomes):
-            index = piece.first + offset
-            if kind == VALUE:
-                add(index, start, end, sent, worker, payload, size)
-                left = clock()
-                yield value
-                self.report.away += clock() - left
-            elif kind == ERROR:
-                add_note(value, index)
-                raise value
+        sizes = piece.n_bytes // len(piece.items), reply.n_bytes // len(values)
+        of_call = piece.submitted, reply.worker, *sizes
+        if type(values[-1]) in (Raised, Stays) or reply.parts:
+            return self._deliver_singly(piece, values, ticks, of_call)
+        self.report.add(piece.first, ticks, *of_call)
+        return values
+
+    def _deliver_singly(
+        self, piece: Piece, values: list[Any], ticks: Sequence[float], of_call: tuple[Any, ...]
+    ) -> Iterator[Any]:
+        """Yield results of a piece of which some may be missing."""
+        for k, value in enumerate(values):
+            index = piece.first + k
+            if isinstance(value, Raised):
+                add_note(value.error, index)
+                raise value.error
+            if isinstance(value, Stays):
+                self._cannot_travel(index, value.why, None)
+                yield self._run_here(index, piece.items[k])
             else:
-                self._cannot_travel(index, str(value), None)
-                yield self._run_here(index, piece.items[offset])
+                self.report.add(index, ticks[k : k + 2], *of_call)
+                yield value
 
     def _judge(self, seconds: float, n_items: int) -> None:
         """See whether threads are worth it, where that was a guess."""
@@ -391,10 +392,7 @@ class PoolRun(Recovery):
         for offset, item in enumerate(piece.items):
             if failure and offset == 0:
                 self._cannot_travel(piece.first, failure, piece.cause)
-            value = self._run_here(piece.first + offset, item)
-            left = time.perf_counter()
-            yield value
-            self.report.away += time.perf_counter() - left
+            yield self._run_here(piece.first + offset, item)
 
     def _run_here(self, index: int, item: Any) -> Any:
         self.check()
@@ -407,7 +405,7 @@ class PoolRun(Recovery):
                 raise
             end = time.perf_counter()
         self.check_task(index, end - start)
-        self.report.add(index, start, end)
+        self.report.add(index, (start, end))
         if self._gain is not None and self._gain.paused:
             self._judge(end - start, 1)
         return value

@@ -210,7 +210,7 @@ class ParallelExecutor(Executor):
             if workload.task_cost_seconds is None:
                 trial = Trial(job, workload, machine, config, make_run, self._begin)
                 self._live.add(trial)
-                return MapIterator(trial.run(), trial.outcomes)
+                return MapIterator(trial.run(), trial.tried)
             decision = decide(workload, machine, config)
             job.cost = workload.task_cost_seconds
         run = make_run(decision)

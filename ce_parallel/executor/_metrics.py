@@ -41,6 +41,32 @@ class TaskRecord(NamedTuple):
     result_bytes: int
 
 
+class TaskBlock(NamedTuple):
+    """Tasks that travelled together: numbers of their items, and what they have in common."""
+
+    items: range
+    starts: Sequence[float]
+    ends: Sequence[float]
+    submitted: float | None
+    worker: str
+    payload_bytes: int
+    result_bytes: int
+
+    def thinned(self, stride: int) -> "TaskBlock":
+        """Keep the items that `stride` divides; the step of `items` must divide it."""
+        every = stride // self.items.step
+        kept = slice(-self.items.start % stride // self.items.step, None, every)
+        return self._replace(items=self.items[kept], starts=self.starts[kept], ends=self.ends[kept])
+
+    def records(self, begun: float) -> Iterator[TaskRecord]:
+        """Yield a record of each task of a map that began then."""
+        times = zip(self.items, self.starts, self.ends, strict=True)
+        for item, start, end in times:
+            wait = 0.0 if self.submitted is None else max(0.0, start - self.submitted)
+            sizes = self.payload_bytes, self.result_bytes
+            yield TaskRecord(item, start - begun, wait, end - start, self.worker, *sizes)
+
+
 class Hook:
     """Watch maps: override what you need. A hook that raises is dropped with a warning.
 
@@ -95,7 +121,7 @@ class ExecutionReport:
     Attributes
     ----------
     n_tasks : int
-        Results delivered so far.
+        Tasks done whose results are delivered, or next in line in the call they came with.
     is_complete : bool
         Whether every result was delivered.
     away : float
@@ -104,8 +130,6 @@ class ExecutionReport:
         Seconds spent in tasks, over all workers.
     fallbacks : list of str
         Why work went on in another way than decided; empty when all went well.
-    records : list of TaskRecord
-        Every task of a small map, an even sample of a large one.
     payload_bytes, result_bytes : int
         Pickled size of the items on their way to workers, and of results on their way back.
     """
@@ -117,7 +141,8 @@ class ExecutionReport:
         self.n_tasks = 0
         self.busy_time = 0.0
         self.fallbacks: list[str] = []
-        self.records: list[TaskRecord] = []
+        self._blocks: list[TaskBlock] = []
+        self._n_kept = 0
         self.payload_bytes = 0
         self.result_bytes = 0
         self._hooks = list(hooks)
@@ -131,6 +156,11 @@ class ExecutionReport:
         if self._ended and self.n_tasks and not self._decision.predicted:
             self._decision = replace(self._decision, predicted=self._hindsight())
         return self._decision
+
+    @property
+    def records(self) -> list[TaskRecord]:
+        """Every task of a small map, an even sample of a large one."""
+        return [record for block in self._blocks for record in block.records(self._begun)]
 
     @property
     def strategy(self) -> str:
@@ -220,31 +250,41 @@ class ExecutionReport:
 
     def add(
         self,
-        index: int,
-        start: float,
-        end: float,
+        first: int,
+        ticks: Sequence[float],
         submitted: float | None = None,
         worker: str = "caller",
         payload_bytes: int = 0,
         result_bytes: int = 0,
     ) -> None:
-        """Count one delivered task; keep its record if it falls into the sample."""
-        run_time = end - start
-        self.n_tasks += 1
-        self.busy_time += run_time
-        if index % self._stride and not self._hooks:
+        """Count tasks from number `first` on, the k-th from ``ticks[k]`` to ``ticks[k + 1]``.
+
+        Keeps those of the sample; the byte counts are those of a task.
+        """
+        n = len(ticks) - 1
+        self.n_tasks += n
+        self.busy_time += ticks[-1] - ticks[0]
+        if n == 1 and first % self._stride and not self._hooks:
             return
-        wait = 0.0 if submitted is None else max(0.0, start - submitted)
-        record = TaskRecord(
-            index, start - self._begun, wait, run_time, worker, payload_bytes, result_bytes
-        )
-        if index % self._stride == 0:
-            self.records.append(record)
-            if len(self.records) > MAX_RECORDS:
-                self._stride *= 2
-                self.records = [r for r in self.records if r.item % self._stride == 0]
+        items = range(first, first + n)
+        sizes = payload_bytes, result_bytes
+        block = TaskBlock(items, ticks[:-1], ticks[1:], submitted, worker, *sizes)
         if self._hooks:
-            self._tell("on_task_done", record)
+            for record in block.records(self._begun):
+                self._tell("on_task_done", record)
+        if n > 1:
+            block = block.thinned(self._stride)
+        self._blocks.append(block)
+        self._n_kept += len(block.items)
+        if self._n_kept > MAX_RECORDS:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Keep every second task."""
+        self._stride *= 2
+        kept = [b for b in self._blocks if len(b.items) > 1 or not b.items.start % self._stride]
+        self._blocks = [b.thinned(self._stride) if len(b.items) > 1 else b for b in kept]
+        self._n_kept = sum(len(block.items) for block in self._blocks)
 
     def fallback(self, reason: str) -> None:
         """Note that work goes on in another way."""

@@ -18,7 +18,9 @@ from typing import Any, Self
 from . import _limits
 from ._metrics import ExecutionReport
 from ._pool import Session
-from ._transport import ERROR, Outcome, Reply, bind
+from ._transport import Raised, Reply, bind
+
+Tried = tuple[Any, Sequence[float]]  # a value, or Raised, and when its item began and ended
 
 
 @dataclass(slots=True)
@@ -106,7 +108,7 @@ class SerialRun:
                 end = clock()
                 if limited:
                     self.check_task(index, end - start)
-                add(index, start, end)
+                add(index, (start, end))
                 yield value
 
     def check(self) -> None:
@@ -171,7 +173,7 @@ class MapIterator(Iterator[Any]):
         Of this map.
     """
 
-    def __init__(self, run: SerialRun, head: Sequence[Outcome] = ()) -> None:
+    def __init__(self, run: SerialRun, head: Sequence[Tried] = ()) -> None:
         self.report = run.report
         self._run = run
         self._results = _results(run, head)
@@ -196,18 +198,18 @@ class MapIterator(Iterator[Any]):
             self.close()
 
 
-def _results(run: SerialRun, head: Sequence[Outcome]) -> Iterator[Any]:
+def _results(run: SerialRun, head: Sequence[Tried]) -> Iterator[Any]:
     """Yield measured results first, then those of `run`."""
     try:
-        for index, outcome in enumerate(head):
+        for index, (value, ticks) in enumerate(head):
             run.check()
-            if outcome.kind == ERROR:
-                add_note(outcome.value, index)
-                raise outcome.value
-            run.check_task(index, outcome.end - outcome.start)
-            run.report.add(index, outcome.start, outcome.end)
+            if isinstance(value, Raised):
+                add_note(value.error, index)
+                raise value.error
+            run.check_task(index, ticks[1] - ticks[0])
+            run.report.add(index, ticks)
             left = time.perf_counter()
-            yield outcome.value
+            yield value
             run.report.away += time.perf_counter() - left
         yield from run.results()
         run.report.is_complete = True

@@ -96,10 +96,10 @@ class Machine:
     caller_busy: float = 0.0
     threads_start: float = 0.0005
     threads_dispatch: float = 40e-6
-    threads_per_item: float = 2e-6
+    threads_per_item: float = 0.5e-6
     processes_start: float = 0.5
     processes_dispatch: float = 200e-6
-    processes_per_item: float = 5e-6
+    processes_per_item: float = 1e-6
     per_byte: float = 3e-9
     threads_warm: bool = False
     processes_warm: bool = False

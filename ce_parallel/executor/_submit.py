@@ -11,7 +11,7 @@ from . import _limits
 from ._broadcast import Broadcast
 from ._pool import Pool, cancel_call, owner_of
 from ._run import brief
-from ._transport import ERROR, TRANSPORT, VALUE, Outcome, RemoteCall, Reply, pack_items, unpack
+from ._transport import Raised, RemoteCall, Reply, Stays, unpack
 
 
 def submit_here(call: Callable[[], Any]) -> "Future[Any]":
@@ -51,7 +51,7 @@ def submit_remote(
     held = contextlib.ExitStack()
     try:
         (handle,) = held.enter_context(broadcast.lease(call))
-        remote = RemoteCall(handle, None, True, pack_items([()]), owner_of(pool.prototype))
+        remote = RemoteCall.make(handle, None, True, [()], owner_of(pool.prototype))
         return RemoteFuture(remote, pool, held.close)
     except Exception as error:
         held.close()
@@ -124,16 +124,16 @@ class RemoteFuture(Future[Any]):
                 return
             outcome = self._outcome(inner)
         except Exception as error:
-            outcome = Outcome(ERROR, _lost(brief(error), error), 0.0, 0.0)
+            outcome = Raised(_lost(brief(error), error))
         self._release()
-        if outcome is None:
+        if inner.cancelled() or (self._ended_it() and inner.exception() is not None):
             super().cancel()
-        if not self.set_running_or_notify_cancel() or outcome is None:
+        if not self.set_running_or_notify_cancel():
             return
-        if outcome.kind == VALUE:
-            self.set_result(outcome.value)
+        if isinstance(outcome, Raised):
+            self.set_exception(outcome.error)
         else:
-            self.set_exception(outcome.value)
+            self.set_result(outcome)
 
     def _goes_again(self, inner: "Future[Reply]") -> bool:
         if self._abandoned or inner.cancelled():
@@ -145,20 +145,19 @@ class RemoteFuture(Future[Any]):
             return True
         return False
 
-    def _outcome(self, inner: "Future[Reply]") -> Outcome | None:
-        """Return the value or the error of a finished call, None if it was cancelled."""
-        if inner.cancelled():
-            return None
+    def _ended_it(self) -> bool:
+        return self._abandoned and self._session.deliberate
+
+    def _outcome(self, inner: "Future[Reply]") -> Any:
+        """Return the value of a finished call, or `Raised` an error."""
         failure = inner.exception()
         if failure is not None:
-            if self._abandoned and self._session.deliberate:
-                return None
-            return Outcome(ERROR, _lost(str(failure), failure), 0.0, 0.0)
+            return Raised(_lost(str(failure), failure))
         reply = inner.result()
-        outcome = Outcome(TRANSPORT, reply.failure, 0.0, 0.0) if reply.failure else unpack(reply)[0]
-        if outcome.kind == TRANSPORT:
-            return outcome._replace(kind=ERROR, value=StrategyError(f"The call {outcome.value}."))
-        return outcome
+        value = Stays(reply.failure) if reply.failure else unpack(reply)[0]
+        return (
+            Raised(StrategyError(f"The call {value.why}.")) if isinstance(value, Stays) else value
+        )
 
 
 def wait_for_borrowed(futures: Iterable["Future[Any]"]) -> None:

@@ -3,13 +3,13 @@
     caller                                        worker
     pack(items) -> RemoteCall --- strategy --->   call():
       func handle   (see _broadcast)                load func and shared once, keep them
-      shared handle (file, mapped read-only)        for each item: run, time, pickle
+      shared handle (file, mapped read-only)        for each item: run, read the clock
       items as bytes                                stop at the first task error
-    unpack(reply) -> outcomes <--- strategy ---   Reply(worker, outcomes as bytes)
+    unpack(reply) -> values <------ strategy ---  Reply(worker, values as bytes, ticks)
 
 Everything is pickled to bytes *here*, inside the call, so that something that cannot be
-pickled is an ordinary outcome of one item and never breaks a pool. Calls that stay in the
-process (`LocalCall`) give the same outcomes without any pickling.
+pickled is the trouble of one item and never breaks a pool. Calls that stay in the process
+(`LocalCall`) give the same replies without any pickling.
 """
 
 import os
@@ -19,36 +19,57 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, NamedTuple, Self
 
 from . import _limits
 from ._broadcast import Handle, MissingError, dumps
 
-VALUE, ERROR, TRANSPORT = "value", "error", "transport"
+PLAIN = frozenset({int, float, complex, bool, str, bytes, range, type(None)})
+_call_number = count()
 
 
-class Outcome(NamedTuple):
-    """What became of one item; times are readings of ``time.perf_counter`` in seconds."""
+class Raised(NamedTuple):
+    """Stands for the value of the item whose task raised `error`."""
 
-    kind: str  # VALUE, ERROR (the task's) or TRANSPORT (it could not travel)
-    value: Any
-    start: float
-    end: float
+    error: BaseException
+
+
+class Stays(NamedTuple):
+    """Stands for the value of an item that could not travel; says why."""
+
+    why: str
+
+
+class Packed(NamedTuple):
+    """A value, or an error, that was pickled by itself."""
+
+    data: bytes
+    is_error: bool
 
 
 class Reply(NamedTuple):
-    """What one call sends back."""
+    """What one call sends back: values of consecutive items, in one of three forms.
+
+    `values` from this process, `packed` where one pickle holds them all, else `parts`.
+    Item ``k`` ran from ``ticks[k]`` to ``ticks[k + 1]``, readings of ``time.perf_counter``.
+    """
 
     worker: str
-    outcomes: list[Outcome]
-    packed: bytes | None = None  # instead of outcomes: all values, when plain pickle can
-    times: tuple[list[float], list[float]] = ([], [])  # and their starts and ends
-    n_bytes: int = 0
-    is_local: bool = False  # nothing was pickled
+    ticks: Sequence[float] = ()
+    values: list[Any] | None = None
+    packed: bytes | None = None
+    parts: "Sequence[Packed | Stays]" = ()
     failure: str | None = None  # the whole call could not arrive, and why
     missing: bool = False  # it did not run: the worker needs it `with_bytes`
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of what was pickled."""
+        if self.packed is not None:
+            return len(self.packed)
+        return sum(len(part.data) for part in self.parts if isinstance(part, Packed))
 
 
 def bind(func: Callable[..., Any], shared: Any, has_shared: bool, star: bool) -> Callable[..., Any]:
@@ -58,22 +79,22 @@ def bind(func: Callable[..., Any], shared: Any, has_shared: bool, star: bool) ->
     return (lambda item: func(shared, item)) if has_shared else func
 
 
-def run_items(task: Callable[..., Any], items: Sequence[Any]) -> list[Outcome]:
-    """Run `task` on each item, up to and including the first error."""
+def run_items(task: Callable[..., Any], items: Sequence[Any]) -> tuple[list[Any], list[float]]:
+    """Run `task` on each item, up to and including the first error; return values and ticks."""
     clock = time.perf_counter
-    outcomes = []
-    for item in items:
-        start = clock()
-        try:
-            value = task(item)
-        except BaseException as error:
-            outcomes.append(Outcome(ERROR, error, start, clock()))
-            break
-        outcomes.append(Outcome(VALUE, value, start, clock()))
-    return outcomes
+    values: list[Any] = []
+    ticks = [clock()]
+    try:
+        for item in items:
+            values.append(task(item))
+            ticks.append(clock())
+    except BaseException as error:
+        values[len(ticks) - 1 :] = [Raised(error)]
+        ticks.append(clock())
+    return values, ticks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LocalCall:
     """Run a chunk in another thread of this process."""
 
@@ -82,16 +103,12 @@ class LocalCall:
 
     def __call__(self) -> Reply:
         """Return the reply; nothing is pickled."""
-        if _limits.in_worker():
-            _limits.cap_openmp_for_good()
-            outcomes = run_items(self.task, self.items)
-        else:
-            with _limits.borrowed_thread():
-                outcomes = run_items(self.task, self.items)
-        return Reply(threading.current_thread().name, outcomes, is_local=True)
+        with _limits.borrowed_thread():
+            values, ticks = run_items(self.task, self.items)
+        return Reply(threading.current_thread().name, ticks, values)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RemoteCall:
     """Run a chunk in another process. `func` and `shared` lead to state cached there.
 
@@ -105,7 +122,28 @@ class RemoteCall:
     star: bool
     items: bytes
     owner: int | None
-    number: int = field(default_factory=count().__next__)
+    number: int
+
+    def __reduce__(self) -> Any:  # what dataclasses do for slots takes far longer
+        fields = self.func, self.shared, self.star, self.items, self.owner, self.number
+        return RemoteCall, fields
+
+    @classmethod
+    def make(
+        cls,
+        func: Handle,
+        shared: Handle | None,
+        star: bool,
+        items: Sequence[Any],
+        owner: int | None,
+    ) -> Self:
+        """Return a call, with `items` pickled.
+
+        By cloudpickle, because an item may be a lambda or a local class; unless all are plain.
+        """
+        quick = PLAIN.issuperset(map(type, items))
+        packed = pickle.dumps(items, pickle.HIGHEST_PROTOCOL) if quick else dumps(items)
+        return cls(func, shared, star, packed, owner, next(_call_number))
 
     def __call__(self) -> Reply:
         """Return the reply, with every value pickled."""
@@ -115,13 +153,13 @@ class RemoteCall:
             shared = None if self.shared is None else self.shared.load()
             items = pickle.loads(self.items)
         except MissingError:
-            return Reply(worker, [], missing=True)
+            return Reply(worker, missing=True)
         except BaseException as error:
-            return Reply(worker, [], failure=_in_words("arrive in the worker", error))
+            return Reply(worker, failure=_in_words("arrive in the worker", error))
         task = bind(func, shared, self.shared is not None, self.star)
         with _limits.borrowed_process():
-            outcomes = run_items(task, items)
-        return _pack_reply(worker, outcomes)
+            values, ticks = run_items(task, items)
+        return _pack_reply(worker, values, ticks)
 
     def with_bytes(self) -> Self:
         """Return the call with all it refers to, for a worker that cannot reach our files."""
@@ -143,71 +181,63 @@ def _settle(owner: int | None) -> str:
     return f"process {os.getpid()}"
 
 
-def pack_items(items: Sequence[Any]) -> bytes:
-    """Pickle a chunk of items; cloudpickle, because an item may be a lambda or a local class."""
-    return dumps(items)
-
-
-def unpack(reply: Reply) -> list[Outcome]:
-    """Turn bytes of a reply back into values; what cannot be read is a TRANSPORT outcome."""
-    if reply.is_local:
-        return reply.outcomes
+def unpack(reply: Reply) -> list[Any]:
+    """Return a reply's values, with `Raised` and `Stays` in the places of those it lacks."""
+    if reply.values is not None:
+        return reply.values
     if reply.packed is None:
-        return [_unpack_one(o) if isinstance(o.value, bytes) else o for o in reply.outcomes]
-    starts, ends = reply.times
+        return [_unpack_one(part) if isinstance(part, Packed) else part for part in reply.parts]
     try:
-        values = pickle.loads(reply.packed)
+        values: list[Any] = pickle.loads(reply.packed)
     except Exception as error:
-        words = _in_words("be read back", error)
-        return [Outcome(TRANSPORT, words, *times) for times in zip(starts, ends, strict=True)]
-    return [Outcome(VALUE, *of) for of in zip(values, starts, ends, strict=True)]
+        return [Stays(_in_words("be read back", error))] * (len(reply.ticks) - 1)
+    return values
 
 
-def on_our_clock(outcomes: list[Outcome], sent: float) -> list[Outcome]:
-    """Return outcomes with times that can be compared with `sent`, when the call was sent.
+def _unpack_one(part: Packed) -> Any:
+    try:
+        value = pickle.loads(part.data)
+    except Exception as error:
+        return Stays(_in_words("be read back", error))
+    return Raised(value) if part.is_error else value
+
+
+def on_our_clock(ticks: Sequence[float], sent: float) -> Sequence[float]:
+    """Return ticks that can be compared with `sent`, when the call was sent.
 
     The clock of another machine starts elsewhere; what it measured counts from `sent` then.
     """
-    first, last = outcomes[0].start, outcomes[-1].end
-    if sent <= first and last <= time.perf_counter():
-        return outcomes
-    shift = sent - first
-    return [o._replace(start=o.start + shift, end=o.end + shift) for o in outcomes]
+    if sent <= ticks[0] and ticks[-1] <= time.perf_counter():
+        return ticks
+    shift = sent - ticks[0]
+    return [tick + shift for tick in ticks]
 
 
-def _unpack_one(outcome: Outcome) -> Outcome:
-    try:
-        return outcome._replace(value=pickle.loads(outcome.value))
-    except Exception as error:
-        return outcome._replace(kind=TRANSPORT, value=_in_words("be read back", error))
-
-
-def _pack_reply(worker: str, outcomes: list[Outcome]) -> Reply:
+def _pack_reply(worker: str, values: list[Any], ticks: list[float]) -> Reply:
     """Pickle values at once where plain pickle can, else one by one."""
-    if outcomes and all(o.kind == VALUE for o in outcomes):
+    if not (values and type(values[-1]) is Raised):
         try:
-            packed = pickle.dumps([o.value for o in outcomes], pickle.HIGHEST_PROTOCOL)
+            packed = pickle.dumps(values, pickle.HIGHEST_PROTOCOL)
         except Exception:
             pass  # one by one then, to find which item it is
         else:
-            times = [o.start for o in outcomes], [o.end for o in outcomes]
-            return Reply(worker, [], packed, times, len(packed))
-    single = [_pack_one(o) for o in outcomes]
-    size = sum(len(o.value) for o in single if isinstance(o.value, bytes))
-    return Reply(worker, single, n_bytes=size)
+            return Reply(worker, ticks, packed=packed)
+    return Reply(worker, ticks, parts=[_pack_one(value) for value in values])
 
 
-def _pack_one(outcome: Outcome) -> Outcome:
-    what = "send its result" if outcome.kind == VALUE else "send its exception"
+def _pack_one(value: Any) -> Packed | Stays:
+    if not isinstance(value, Raised):
+        try:
+            return Packed(dumps(value), False)
+        except Exception as error:
+            return Stays(_in_words("send its result", error))
     try:
-        if outcome.kind == ERROR:
-            _annotate_with_traceback(outcome.value)
-        data = dumps(outcome.value)
-        if outcome.kind == ERROR:
-            _check_round_trip(outcome.value, pickle.loads(data))
+        _annotate_with_traceback(value.error)
+        data = dumps(value.error)
+        _check_round_trip(value.error, pickle.loads(data))
     except Exception as error:
-        return outcome._replace(kind=TRANSPORT, value=_in_words(what, error))
-    return outcome._replace(value=data)
+        return Stays(_in_words("send its exception", error))
+    return Packed(data, True)
 
 
 def _annotate_with_traceback(error: BaseException) -> None:

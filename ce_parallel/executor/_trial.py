@@ -22,9 +22,9 @@ from . import _limits
 from ._config import ParallelConfig
 from ._engine import PoolRun
 from ._gil import Heartbeat, known_share
-from ._run import Job, SerialRun
+from ._run import Job, SerialRun, Tried
 from ._selection import Decision, Machine, Workload, decide
-from ._transport import ERROR, Outcome, run_items
+from ._transport import Raised, run_items
 
 MAX_ITEMS = 32  # bounds what is drawn and kept before the choice
 TRIAL_SECONDS = 0.004  # no further item is tried after that
@@ -49,8 +49,8 @@ class Trial:
 
     Attributes
     ----------
-    outcomes : list of Outcome
-        Of the items that ran here.
+    tried : list of Tried
+        What became of the items that ran here.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Trial:
         make_run: Callable[[Decision], SerialRun],
         begin: Callable[[SerialRun, Decision], None],
     ) -> None:
-        self.outcomes: list[Outcome] = []
+        self.tried: list[Tried] = []
         self._job, self._workload, self._machine, self._config = job, workload, machine, config
         self._make_run, self._begin = make_run, begin
         self._run: SerialRun | None = None  # begun while an item was still running
@@ -81,10 +81,11 @@ class Trial:
                 heart = self._heart = Heartbeat(self._look)
                 try:
                     for item in self._items():
-                        self.outcomes += run_items(task, [item])
+                        (value,), ticks = run_items(task, [item])
+                        self.tried.append((value, ticks))
                         self._item_begun = float("inf")
-                        if isinstance(self.outcomes[-1].value, KeyboardInterrupt):
-                            raise self.outcomes[-1].value
+                        if self._has_failed() and isinstance(value.error, KeyboardInterrupt):
+                            raise value.error
                 finally:
                     share = heart.share()
                     self._over.set()
@@ -125,31 +126,37 @@ class Trial:
             yield item
 
     def _is_enough(self) -> bool:
-        n = len(self.outcomes)
+        n = len(self.tried)
         if n == 0:
             return False
         if self._cancelled:
             return True
-        elapsed = self.outcomes[-1].end - self._heart.begun
-        if n >= MAX_ITEMS or elapsed >= TRIAL_SECONDS or self.outcomes[-1].kind == ERROR:
+        elapsed = self.tried[-1][1][1] - self._heart.begun
+        if n >= MAX_ITEMS or elapsed >= TRIAL_SECONDS or self._has_failed():
             return True
         return self._cost() * (self._workload.n_left - n) < WORTHWHILE_SECONDS
 
+    def _has_failed(self) -> bool:
+        return bool(self.tried) and isinstance(self.tried[-1][0], Raised)
+
+    def _seconds(self) -> list[float]:
+        return [end - start for _, (start, end) in self.tried]
+
     def _cost(self) -> float:
         """Return the mean cost of an item; a first one often pays for warming up."""
-        times = [outcome.end - outcome.start for outcome in self.outcomes]
-        counted = times[1:] or times
+        seconds = self._seconds()
+        counted = seconds[1:] or seconds
         return sum(counted) / len(counted)
 
     def _choose(self, share: float | None) -> SerialRun:
-        if self.outcomes and self.outcomes[-1].kind == ERROR:
+        if self._has_failed():
             decision = Decision("serial", 1, "a task failed")
         else:
             machine = self._machine
             if self._opened:  # workers that come up anyway cost nothing more
                 machine = replace(machine, processes_warm=True)
                 self._workload = replace(self._workload, load_seconds=0.0)
-            decision = self._decide(self._cost(), share, len(self.outcomes), machine)
+            decision = self._decide(self._cost(), share, len(self.tried), machine)
         run: SerialRun
         if self._opened and decision.strategy == "processes":
             run = self._opened[0]
@@ -182,8 +189,8 @@ class Trial:
     def _measure_sizes(self) -> None:
         """Note the byte counts that the workload leaves open, roughly."""
         w = self._workload
-        if w.result_bytes is None and self.outcomes:
-            w = replace(w, result_bytes=approximate_bytes(self.outcomes[0].value))
+        if w.result_bytes is None and self.tried:
+            w = replace(w, result_bytes=approximate_bytes(self.tried[0][0]))
         if w.shared_bytes is None:
             w = replace(w, shared_bytes=approximate_bytes(self._job.shared))
         self._workload = w
@@ -207,7 +214,7 @@ class Trial:
             return opened.is_open and self._hand_over(opened, decision)
         self._next_look = NEXT_LOOK * elapsed
         # Of a task that has lasted so long, as much again is to be expected.
-        times = [outcome.end - outcome.start for outcome in self.outcomes] + [2.0 * elapsed]
+        times = [*self._seconds(), 2.0 * elapsed]
         machine = replace(self._machine, caller_busy=elapsed)
         cost, n_done = sum(times) / len(times), len(times)
         decision = self._decide(cost, self._heart.share(), n_done, machine)

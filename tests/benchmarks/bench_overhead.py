@@ -14,6 +14,7 @@ from itertools import islice
 from statistics import median
 
 import numpy as np
+from joblib.externals.loky import ProcessPoolExecutor as LokyPool
 from timing import paired_seconds, ratio
 
 from ce_parallel import ParallelConfig, ParallelExecutor
@@ -69,18 +70,18 @@ def chunks(n, size):
 
 
 def pools():
-    """Yield kind of pool, shape, and how many times as long as a bare pool ours takes."""
+    """Yield kind of pool, shape, and how many times as long as the same pool, bare, ours takes."""
     context = multiprocessing.get_context("forkserver")
-    with (
-        ThreadPoolExecutor(2) as bare_threads,
-        ProcessPoolExecutor(2, mp_context=context) as bare_processes,
-        ParallelExecutor(ParallelConfig(preferred="threads", max_workers=2)) as threads,
-        ParallelExecutor(ParallelConfig(preferred="processes", max_workers=2)) as processes,
-    ):
-        for kind, bare, ours in (
-            ("threads", bare_threads, threads),
-            ("processes", bare_processes, processes),
-        ):
+    of_kind = {
+        "threads": (ThreadPoolExecutor(2), {"preferred": "threads"}),
+        "loky": (LokyPool(2), {"preferred": "processes"}),
+        "forkserver": (
+            ProcessPoolExecutor(2, mp_context=context),
+            {"preferred": "processes", "start_method": "forkserver"},
+        ),
+    }
+    for kind, (bare, settings) in of_kind.items():
+        with bare, ParallelExecutor(ParallelConfig(max_workers=2, **settings)) as ours:
             for shape, (n, size, loop) in SHAPES.items():
                 func = partial(work, loop)
 

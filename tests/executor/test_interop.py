@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -282,6 +283,7 @@ def cluster():
         "distributed.admin.tick.limit": "1h",
     }
     with (
+        mock.patch.dict(os.environ),  # a nanny sets OMP_NUM_THREADS=1, for good, in this process
         dask.config.set(settings),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None

@@ -70,7 +70,7 @@ def test_totals_are_exact_and_records_bounded():
     report = ExecutionReport(Decision("serial", 1, "a test"))
     n = 5 * MAX_RECORDS
     for index in range(n):
-        report.add(index, 0.0, 0.5)
+        report.add(index, (0.0, 0.5))
     assert report.n_tasks == n
     assert report.busy_time == n * 0.5
     assert MAX_RECORDS // 2 <= len(report.records) <= MAX_RECORDS + 1
