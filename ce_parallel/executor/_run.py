@@ -13,12 +13,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self
 
 from . import _limits
 from ._metrics import ExecutionReport
 from ._pool import Session
-from ._transport import Raised, Reply, bind
+from ._transport import Raised, Reply, bind, run_items
+
+AHEAD_SECONDS = 0.0005  # of work that is done ahead, where many tiny tasks lie ready
+MAX_AHEAD = 1000
 
 Tried = tuple[Any, Sequence[float]]  # a value, or Raised, and when its item began and ended
 
@@ -93,23 +97,46 @@ class SerialRun:
 
     def results(self) -> Iterator[Any]:
         """Yield results in order."""
+        job = self.job
+        ahead = job.is_sized and job.cost is not None and job.task_timeout is None
+        with _limits.one_inner_thread():
+            yield from self._ahead() if ahead else self._one_by_one()
+
+    def _one_by_one(self) -> Iterator[Any]:
         task, add, clock = self.job.task, self.report.add, time.perf_counter
         limited = self.job.deadline is not None or self.job.task_timeout is not None
-        with _limits.one_inner_thread():
-            for index, item in enumerate(self.job.items, self.job.first):
-                if limited or self.cancelled:
-                    self.check()
-                start = clock()
-                try:
-                    value = task(item)
-                except BaseException as error:
-                    add_note(error, index)
-                    raise
-                end = clock()
-                if limited:
-                    self.check_task(index, end - start)
-                add(index, (start, end))
-                yield value
+        for index, item in enumerate(self.job.items, self.job.first):
+            if limited or self.cancelled:
+                self.check()
+            start = clock()
+            try:
+                value = task(item)
+            except BaseException as error:
+                add_note(error, index)
+                raise
+            end = clock()
+            if limited:
+                self.check_task(index, end - start)
+            add(index, (start, end))
+            yield value
+
+    def _ahead(self) -> Iterator[Any]:
+        """Run tiny tasks ahead: to take stock of each would cost more than the task."""
+        first, task = self.job.first, self.job.task
+        while True:
+            self.check()
+            until = time.perf_counter() + AHEAD_SECONDS
+            values, ticks = run_items(task, islice(self.job.items, MAX_AHEAD), until)
+            if not values:
+                return
+            raised = values.pop() if isinstance(values[-1], Raised) else None
+            if raised is None or isinstance(raised.error, Exception):
+                self.report.add(first, ticks[: len(values) + 1])
+                yield from values
+                first += len(values)
+            if raised is not None:
+                add_note(raised.error, first)
+                raise raised.error
 
     def check(self) -> None:
         """Raise if the map was cancelled or its time is over."""

@@ -12,13 +12,14 @@ pickled is the trouble of one item and never breaks a pool. Calls that stay in t
 (`LocalCall`) give the same replies without any pickling.
 """
 
+import math
 import os
 import pickle
 import platform
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, NamedTuple, Self
@@ -79,15 +80,22 @@ def bind(func: Callable[..., Any], shared: Any, has_shared: bool, star: bool) ->
     return (lambda item: func(shared, item)) if has_shared else func
 
 
-def run_items(task: Callable[..., Any], items: Sequence[Any]) -> tuple[list[Any], list[float]]:
-    """Run `task` on each item, up to and including the first error; return values and ticks."""
+def run_items(
+    task: Callable[..., Any], items: Iterable[Any], until: float = math.inf
+) -> tuple[list[Any], list[float]]:
+    """Run `task` on each item, up to and including the first error; return values and ticks.
+
+    Begins no item after the time `until`.
+    """
     clock = time.perf_counter
     values: list[Any] = []
     ticks = [clock()]
     try:
         for item in items:
             values.append(task(item))
-            ticks.append(clock())
+            ticks.append(now := clock())
+            if now > until:
+                break
     except BaseException as error:
         values[len(ticks) - 1 :] = [Raised(error)]
         ticks.append(clock())
