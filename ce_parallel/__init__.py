@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         ThreadPoolExecutorStrategy,
         Workload,
         observe,
+        parallel_backend,
+        register_joblib_backend,
     )
 
 __all__ = [
@@ -63,6 +65,8 @@ __all__ = [
     "__version__",
     "explain_pipeline",
     "observe",
+    "parallel_backend",
+    "register_joblib_backend",
 ]
 
 __getattr__, __dir__ = lazy_imports(__name__, __file__)

@@ -16,6 +16,7 @@
 ``_transport``   what runs in a worker; everything is pickled to bytes there
 ``_broadcast``   sends functions and shared state to worker processes once
 ``_limits``      one inner BLAS/OpenMP thread per task
+``_joblib_bridge``  joblib's tasks on our executor
 ``_metrics``     `ExecutionReport`, `TaskRecord`, `Hook`, `observe`
 ``_registry``    names of strategies
 ``strategies``   one file per way of running calls
@@ -36,6 +37,7 @@ from .._lazy import lazy_imports
 if TYPE_CHECKING:
     from ._config import ParallelConfig
     from ._facade import ParallelExecutor, acquire_executor
+    from ._joblib_bridge import parallel_backend, register_joblib_backend
     from ._metrics import ExecutionReport, Hook, TaskRecord, observe
     from ._run import MapIterator
     from ._selection import Decision, Machine, Workload, decide
@@ -67,6 +69,8 @@ __all__ = [
     "acquire_executor",
     "decide",
     "observe",
+    "parallel_backend",
+    "register_joblib_backend",
 ]
 
 __getattr__, __dir__ = lazy_imports(__name__, __file__)

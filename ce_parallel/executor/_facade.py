@@ -9,6 +9,7 @@ import contextlib
 import logging
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -17,16 +18,23 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
+from ..exceptions import FallbackWarning, StrategyError
 from . import _costs
 from ._broadcast import Broadcast
 from ._config import ParallelConfig, read_environment, validate
 from ._engine import PoolRun
 from ._metrics import ExecutionReport, Hook, observers
 from ._pool import Pool
-from ._precedence import Choice, asked_for, named_strategy, worker_cap
-from ._run import Job, MapIterator, SerialRun
+from ._precedence import Choice, active_context, asked_for, is_ours, named_strategy, worker_cap
+from ._run import Job, MapIterator, SerialRun, brief
 from ._selection import Decision, Machine, Workload, decide, with_hints
-from ._submit import RemoteFuture, submit_here, submit_remote, submit_thread, wait_for_borrowed
+from ._submit import (
+    CallFuture,
+    give_up,
+    submit_here,
+    submit_out,
+    wait_for_borrowed,
+)
 from ._trial import Trial, approximate_bytes, peek
 from .strategies import SerialStrategy, Strategy
 
@@ -71,7 +79,7 @@ class ParallelExecutor(Executor):
         self._pools: dict[Any, Pool] = {}
         self._broadcast = Broadcast()
         self._live: weakref.WeakSet[SerialRun | Trial] = weakref.WeakSet()
-        self._submitted: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
+        self._submitted: weakref.WeakSet[CallFuture] = weakref.WeakSet()
         self._closed = False
         self._tokens: list[Token[ParallelExecutor | None]] = []
 
@@ -282,14 +290,23 @@ class ParallelExecutor(Executor):
             decision = Decision(name, worker_cap(config), "submit without a stated choice")
             choice = Choice(decision, named_strategy(name, config))
         call = partial(fn, *args, **kwargs)
+        try:
+            return self._send(call, choice)
+        except Exception as error:
+            if not choice.strategy.crosses_process:
+                raise
+            message = f"{fn} could not be sent ({brief(error)})"
+            if not config.force_serial_on_failure:
+                raise StrategyError(f"{message}.") from error
+            warnings.warn(f"{message}; it runs in the caller.", FallbackWarning, stacklevel=2)
+            return submit_here(call)
+
+    def _send(self, call: Callable[[], Any], choice: Choice) -> "Future[Any]":
+        """Schedule one call as `choice` says. Raises what sending it raises."""
         if isinstance(choice.strategy, SerialStrategy):
             return submit_here(call)
         pool = self._pool(choice.strategy, choice.decision.n_workers)
-        strict = not config.force_serial_on_failure
-        if choice.strategy.crosses_process:
-            future = submit_remote(call, pool, self._broadcast, strict)
-        else:
-            future = submit_thread(call, pool)
+        future = submit_out(call, pool, self._broadcast)
         self._submitted.add(future)
         return future
 
@@ -304,9 +321,7 @@ class ParallelExecutor(Executor):
 
         Worker processes with unfinished calls are killed; threads finish their task.
         """
-        for future in list(self._submitted):
-            if not (future.cancel() or future.done()) and isinstance(future, RemoteFuture):
-                future.abandon()
+        give_up(self._submitted)
         for run in list(self._live):
             run.cancel()
 
@@ -365,12 +380,18 @@ class ParallelExecutor(Executor):
 def acquire_executor(config: ParallelConfig | None = None) -> Iterator[ParallelExecutor]:
     """Yield the ambient executor, or one for the length of the block if there is none.
 
+    A joblib context of our own backend has an executor, too.
+
     Parameters
     ----------
     config : ParallelConfig or None, default=None
         Of the new executor; an ambient one keeps its own.
     """
     ambient = _ambient.get()
+    if ambient is None:
+        backend, n_jobs = active_context()
+        if is_ours(backend):
+            ambient = backend.executor_for(n_jobs or backend.default_n_jobs)
     if ambient is not None and not ambient._closed:
         yield ambient
         return

@@ -245,8 +245,12 @@ class ExecutionReport:
 
     def note(self, reason: str) -> None:
         """Add to the decision's reason what was found out later."""
-        self._decision = replace(self._decision, reason=f"{self._decision.reason}, {reason}")
-        _logger.info("%s", self._decision.reason)
+        self.revise(replace(self._decision, reason=f"{self._decision.reason}, {reason}"))
+
+    def revise(self, decision: Decision) -> None:
+        """Replace the decision by a later one."""
+        self._decision = decision
+        _logger.info("%s", decision.reason)
 
     def add(
         self,

@@ -91,12 +91,15 @@ def _joblib_context(config: ParallelConfig) -> Choice | None:
     """Step 5: a joblib context that the user opened, at nesting level 0."""
     if _limits.in_worker():
         return None  # the context is ours
-    with joblib.parallel_config() as active:
-        backend, n_jobs = active["backend"], active["n_jobs"]
+    backend, n_jobs = active_context()
     named = isinstance(backend, ParallelBackendBase)
-    n_jobs = n_jobs if isinstance(n_jobs, int) else None
     if not named and n_jobs is None:
         return None
+    if is_ours(backend):  # unwrapped: entering it would only lead back here
+        ours = backend.config_for(n_jobs or backend.default_n_jobs)
+        choice = None if ours.preferred == "auto" else asked_for(ours)
+        why = f"a joblib context is active ({type(backend).__name__})"
+        return choice and _choice(5, choice.strategy, choice.decision.n_workers, why)
     if not named:
         backend, _ = joblib.parallel.get_active_backend()
     target = backend if named else _backend_name(backend)
@@ -113,6 +116,18 @@ def _joblib_context(config: ParallelConfig) -> Choice | None:
     if jobs == 1 or isinstance(backend, SequentialBackend):
         return _choice(5, SerialStrategy(), 1, why)
     return _choice(5, JoblibBackendStrategy(target), jobs, why)
+
+
+def active_context() -> tuple[Any, int | None]:
+    """Return the backend and the n_jobs of the joblib context, as far as they are set."""
+    with joblib.parallel_config() as active:
+        backend, n_jobs = active["backend"], active["n_jobs"]
+    return backend, n_jobs if isinstance(n_jobs, int) else None
+
+
+def is_ours(backend: Any) -> bool:
+    """Say whether a joblib backend sends its work to an executor of ours."""
+    return hasattr(backend, "executor_for")
 
 
 def _backend_name(backend: ParallelBackendBase) -> Any:
@@ -133,8 +148,7 @@ def _surroundings() -> tuple[str, int]:
     """Return whose worker this is ("" for nobody's) and the CPUs it may use."""
     if _limits.in_worker():
         return "a worker of ce_parallel", 1
-    with joblib.parallel_config() as active:
-        level = getattr(active["backend"], "nesting_level", None) or 0
+    level = getattr(active_context()[0], "nesting_level", None) or 0
     if level > 0:
         inherited = os.environ.get("OMP_NUM_THREADS", "1")
         is_process = multiprocessing.parent_process() is not None

@@ -1,17 +1,19 @@
 """One call, one future: what `ParallelExecutor.submit` does with each kind of strategy."""
 
 import contextlib
-import warnings
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Future, wait
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
-from ..exceptions import FallbackWarning, StrategyError
+from ..exceptions import StrategyError
 from . import _limits
 from ._broadcast import Broadcast
+from ._metrics import Hook, observe, observers
 from ._pool import Pool, cancel_call, owner_of
 from ._run import brief
-from ._transport import Raised, RemoteCall, Reply, Stays, unpack
+from ._transport import LocalCall, Raised, RemoteCall, Reply, Stays, on_our_clock, unpack
 
 
 def submit_here(call: Callable[[], Any]) -> "Future[Any]":
@@ -26,83 +28,92 @@ def submit_here(call: Callable[[], Any]) -> "Future[Any]":
     return future
 
 
-def submit_thread(call: Callable[[], Any], pool: Pool) -> "Future[Any]":
-    """Run `call` in a thread, with inner threads capped while it is under way."""
+def submit_out(call: Callable[[], Any], pool: Pool, broadcast: Broadcast) -> "CallFuture":
+    """Run `call` in a worker, with its inner threads capped. Raises what pickling it raises."""
     held = contextlib.ExitStack()
-    held.enter_context(_limits.one_blas_thread())
-
-    def run() -> Any:
-        with _limits.borrowed_thread():
-            return call()
-
+    sent: LocalCall | RemoteCall
     try:
-        future = pool.session().submit(run)
+        if pool.prototype.crosses_process:
+            (handle,) = held.enter_context(broadcast.lease(call))
+            sent = RemoteCall.make(handle, None, True, [()], owner_of(pool.prototype))
+        else:
+            held.enter_context(_limits.one_blas_thread())
+            sent = LocalCall(partial(_call_here, observers()), [call])
+        return CallFuture(sent, pool, held.close)
     except BaseException:
         held.close()
         raise
-    future.add_done_callback(lambda _: held.close())
-    return future
 
 
-def submit_remote(
-    call: Callable[[], Any], pool: Pool, broadcast: Broadcast, strict: bool
-) -> "Future[Any]":
-    """Run `call` in another process; one that cannot be sent runs here, with a warning."""
-    held = contextlib.ExitStack()
-    try:
-        (handle,) = held.enter_context(broadcast.lease(call))
-        remote = RemoteCall.make(handle, None, True, [()], owner_of(pool.prototype))
-        return RemoteFuture(remote, pool, held.close)
-    except Exception as error:
-        held.close()
-        message = f"{call.func} could not be sent ({brief(error)})"  # type: ignore[attr-defined]
-        if strict:
-            raise StrategyError(f"{message}.") from error
-        warnings.warn(f"{message}; it runs in the caller.", FallbackWarning, stacklevel=3)
-        return submit_here(call)
+def _call_here(hooks: tuple[Hook, ...], call: Callable[[], Any]) -> Any:
+    """Run `call` in a thread, where those who watch its sender watch it, too."""
+    with observe(*hooks):
+        return call()
 
 
-class RemoteFuture(Future[Any]):
-    """What becomes of one call in another process.
+class Trace(NamedTuple):
+    """How a call went, as `ExecutionReport.add` wants it."""
+
+    ticks: Sequence[float]
+    submitted: float
+    worker: str
+    payload_bytes: int
+    result_bytes: int
+
+
+class CallFuture(Future[Any]):
+    """What becomes of one call in a thread or another process.
 
     Follows the pool's own future, `inner`. The call is sent again when its worker could not
     reach the file of its arguments, and when a map that shared the workers ended them.
 
     Parameters
     ----------
-    call : RemoteCall
+    call : LocalCall or RemoteCall
+        Of one item.
     pool : Pool
     release : callable
         Called once the call will not be sent again.
+
+    Attributes
+    ----------
+    trace : Trace or None
+        How the call went, once it has an answer.
     """
 
-    def __init__(self, call: RemoteCall, pool: Pool, release: Callable[[], None]) -> None:
+    def __init__(
+        self, call: LocalCall | RemoteCall, pool: Pool, release: Callable[[], None]
+    ) -> None:
         super().__init__()
+        self.trace: Trace | None = None
         self._call, self._pool, self._release = call, pool, release
         self._abandoned = False
         self._send()
 
     def cancel(self) -> bool:
         """Cancel the call, unless it runs or has ended."""
-        return (self.cancelled() or cancel_call(self._inner)) and super().cancel()
+        inner = self._inner
+        return (self.cancelled() or (inner is not None and cancel_call(inner))) and super().cancel()
 
     def running(self) -> bool:
         """Say whether the call can no longer be cancelled and has no result yet."""
-        return self._inner.running()
+        inner = self._inner
+        return inner is not None and inner.running()
 
     def abandon(self) -> None:
         """Cancel the call even if it runs: its workers are ended, where they are ours."""
-        self._abandoned = True
-        if self._inner.running():
+        self._abandoned = self._session.strategy.crosses_process
+        if self._abandoned and self.running():
             self._session.end(kill=True, deliberate=True)
 
     @property
     def is_borrowed(self) -> bool:
         """Whether the worker is somebody else's."""
-        return self._call.owner is None
+        return isinstance(self._call, RemoteCall) and self._call.owner is None
 
     def _send(self) -> None:
         """Submit to the pool's session, or to the next one if that has broken or ended."""
+        self._sent = time.perf_counter()
         session = self._pool.session()
         try:
             inner = session.submit(self._call)
@@ -113,7 +124,8 @@ class RemoteFuture(Future[Any]):
                 raise
             session = self._pool.session()
             inner = session.submit(self._call)
-        self._session, self._inner = session, inner
+        self._session = session
+        self._inner: Future[Reply] | None = inner
         inner.add_done_callback(self._arrived)
 
     def _arrived(self, inner: "Future[Reply]") -> None:
@@ -128,19 +140,19 @@ class RemoteFuture(Future[Any]):
         self._release()
         if inner.cancelled() or (self._ended_it() and inner.exception() is not None):
             super().cancel()
-        if not self.set_running_or_notify_cancel():
-            return
-        if isinstance(outcome, Raised):
-            self.set_exception(outcome.error)
-        else:
-            self.set_result(outcome)
+        if self.set_running_or_notify_cancel():
+            if isinstance(outcome, Raised):
+                self.set_exception(outcome.error)
+            else:
+                self.set_result(outcome)
+        self._inner = None  # which refers to this, and this perhaps to much else
 
     def _goes_again(self, inner: "Future[Reply]") -> bool:
         if self._abandoned or inner.cancelled():
             return False
         if inner.exception() is not None:
             return self._session.deliberate
-        if inner.result().missing:
+        if inner.result().missing and isinstance(self._call, RemoteCall):
             self._call = self._call.with_bytes()
             return True
         return False
@@ -154,15 +166,26 @@ class RemoteFuture(Future[Any]):
         if failure is not None:
             return Raised(_lost(str(failure), failure))
         reply = inner.result()
+        if reply.ticks:
+            size = self._call.func.n_bytes if isinstance(self._call, RemoteCall) else 0
+            ticks = on_our_clock(reply.ticks, self._sent)
+            self.trace = Trace(ticks, self._sent, reply.worker, size, reply.n_bytes)
         value = Stays(reply.failure) if reply.failure else unpack(reply)[0]
         return (
             Raised(StrategyError(f"The call {value.why}.")) if isinstance(value, Stays) else value
         )
 
 
-def wait_for_borrowed(futures: Iterable["Future[Any]"]) -> None:
+def give_up(futures: Iterable[CallFuture]) -> None:
+    """Cancel calls; those that run already are abandoned."""
+    for future in list(futures):
+        if not (future.cancel() or future.done()):
+            future.abandon()
+
+
+def wait_for_borrowed(futures: Iterable[CallFuture]) -> None:
     """Wait for calls that workers of somebody else's may still ask to have sent again."""
-    wait([f for f in list(futures) if isinstance(f, RemoteFuture) and f.is_borrowed])
+    wait([future for future in list(futures) if future.is_borrowed])
 
 
 def _lost(why: str, cause: BaseException) -> StrategyError:

@@ -116,7 +116,7 @@ class LocalCall:
         return Reply(threading.current_thread().name, ticks, values)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class RemoteCall:
     """Run a chunk in another process. `func` and `shared` lead to state cached there.
 

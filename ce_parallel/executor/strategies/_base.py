@@ -28,7 +28,7 @@ class Strategy(ABC):
 
     name: ClassVar[str] = "custom"
     crosses_process: bool = False
-    owns_workers: ClassVar[bool] = True
+    owns_workers: bool = True
 
     @abstractmethod
     def start(self, n_workers: int) -> None:
@@ -63,7 +63,7 @@ class Strategy(ABC):
         return wanted
 
     def __repr__(self) -> str:
-        hidden = ("_", "crosses_process")
+        hidden = ("_", "crosses_process", "owns_workers")
         values = {k: v for k, v in vars(self).items() if not k.startswith(hidden) and v}
         shown = ", ".join(f"{k}={v!r}" for k, v in values.items())
         return f"{type(self).__name__}({shown})"

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, InvalidStateError, wait
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 from joblib.parallel import ParallelBackendBase, SequentialBackend
@@ -39,7 +39,9 @@ class JoblibBackendStrategy(Strategy):
     def __init__(self, backend: Any = "loky", **backend_kwargs: Any) -> None:
         self.backend = backend
         self.backend_kwargs = backend_kwargs
-        self.crosses_process = not getattr(self._instance(), "uses_threads", False)
+        instance = self._instance()
+        self.crosses_process = not getattr(instance, "uses_threads", False)
+        self.owns_workers = type(instance).__module__ == ParallelBackendBase.__module__
 
     def _instance(self) -> ParallelBackendBase:
         """Return the joblib backend object that `backend` names."""
@@ -55,6 +57,7 @@ class JoblibBackendStrategy(Strategy):
         self._unanswered = set()
         self._parallel = joblib.Parallel(n_jobs=n_workers, backend=self._instance())
         self._parallel.__enter__()
+        self._parallel._backend.start_call()
         pool = self._multiprocessing_pool()
         self._first_processes = [] if pool is None else list(pool._pool)
         loky_pool = self._loky_pool()
@@ -83,7 +86,8 @@ class JoblibBackendStrategy(Strategy):
         def done(out: Any) -> None:
             with contextlib.suppress(InvalidStateError):  # it was cancelled or given up
                 try:
-                    future.set_result(backend.retrieve_result_callback(out))
+                    (result,) = backend.retrieve_result_callback(out)
+                    future.set_result(result)
                 except BaseException as error:
                     future.set_exception(error)
 
@@ -92,9 +96,9 @@ class JoblibBackendStrategy(Strategy):
 
         if self.crosses_process:
             future.set_running_or_notify_cancel()
-            backend.submit(call, callback=done)
+            backend.submit(_Batch([(call, (), {})]), callback=done)
         else:
-            backend.submit(call_unless_cancelled, callback=done)
+            backend.submit(_Batch([(call_unless_cancelled, (), {})]), callback=done)
         return future
 
     def lost_worker(self) -> bool:
@@ -118,11 +122,22 @@ class JoblibBackendStrategy(Strategy):
             shut_down_killed(self._loky_pool())
         elif kill and not isinstance(backend, SequentialBackend):
             backend.abort_everything(ensure_ready=False)
+        backend.stop_call()
         if self._loky_pool() is not None or not kill:
             self._parallel.__exit__(None, None, None)
         for future in list(self._unanswered):
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(BrokenExecutor("the joblib backend was aborted"))
+
+
+class _Batch(NamedTuple):
+    """A batch as joblib makes them; dask's backend looks into its `items`."""
+
+    items: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]
+
+    def __call__(self) -> list[Any]:
+        """Return a list of results."""
+        return [func(*args, **kwargs) for func, args, kwargs in self.items]
 
 
 def _end_pool(pool: Any) -> None:
