@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,14 @@ from ce_parallel.calibration import (
     check_percentiles,
 )
 from ce_parallel.exceptions import NotCalibratedError
-from ce_parallel.executor import ExecutionReport, ParallelConfig, Workload, acquire_executor
+from ce_parallel.executor import (
+    ExecutionReport,
+    ParallelConfig,
+    ProgressHook,
+    Workload,
+    acquire_executor,
+    observe,
+)
 from ce_parallel.executor._config import validate
 from ce_parallel.rules import (
     MAX_DEPTH,
@@ -123,6 +131,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         in both cases.
     random_state : int, RandomState instance or None, default=None
         Seeds the shuffling of folds, and the ``random_state`` of clones where it is None.
+    verbose : int, default=0
+        1 shows how far `fit` and `explain` are, by tqdm where that is installed.
 
     Attributes
     ----------
@@ -158,6 +168,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         "score_rounding": [StrOptions(set(SCORE_DECIMALS))],
         "parallel_config": [ParallelConfig, None],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -171,6 +182,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         score_rounding="consistent",
         parallel_config=None,
         random_state=None,
+        verbose=0,
     ):
         self.estimator = estimator
         self.cv = cv
@@ -180,6 +192,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         self.score_rounding = score_rounding
         self.parallel_config = parallel_config
         self.random_state = random_state
+        self.verbose = verbose
 
     # -- scikit-learn's protocol ------------------------------------------------------------
 
@@ -248,7 +261,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             )
         )
         data = FoldData(self.estimator, rows, y, self._positive)
-        with acquire_executor(config) as executor:
+        with self._watched(), acquire_executor(config) as executor:
             results = executor.map(
                 run_fold, folds, shared=data, workload=Workload(name="fit", n_tasks=len(folds))
             )
@@ -442,7 +455,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         rows = validated(self, X, reset=False)[1]
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(rows.shape[1])])
         features = kept_features(features_to_ignore, names)
-        base, weights, report = _explain_rows(plan, rows, features, options, self._checked_config())
+        config = self._checked_config()
+        with self._watched():
+            base, weights, report = _explain_rows(plan, rows, features, options, config)
         self.execution_report_ = report
         value, low, high = base
         predicted = explained = None
@@ -502,6 +517,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     def _positive(self) -> Any:
         """The class that scores speak of; None for regressors."""
         return self.classes_[1] if is_classifier(self.estimator) else None
+
+    def _watched(self) -> AbstractContextManager[None]:
+        return observe(*([ProgressHook()] if self.verbose else []))
 
     def _checked_config(self) -> ParallelConfig:
         return validate(ParallelConfig() if self.parallel_config is None else self.parallel_config)

@@ -18,6 +18,8 @@
 ``_limits``      one inner BLAS/OpenMP thread per task
 ``_joblib_bridge``  joblib's tasks on our executor
 ``_metrics``     `ExecutionReport`, `TaskRecord`, `Hook`, `observe`
+``_hooks``       log, progress, OpenTelemetry, Prometheus
+``_timeline``    a report as a picture or a trace
 ``_registry``    names of strategies
 ``strategies``   one file per way of running calls
 ``testing``      `StrategyContract`, for authors of strategies
@@ -37,10 +39,12 @@ from .._lazy import lazy_imports
 if TYPE_CHECKING:
     from ._config import ParallelConfig
     from ._facade import ParallelExecutor, acquire_executor
+    from ._hooks import LoggingHook, OpenTelemetryHook, ProgressHook, PrometheusHook
     from ._joblib_bridge import parallel_backend, register_joblib_backend
     from ._metrics import ExecutionReport, Hook, TaskRecord, observe
     from ._run import MapIterator
     from ._selection import Decision, Machine, Workload, decide
+    from ._timeline import TimelineDisplay
     from .strategies import (
         FuturesStrategy,
         JoblibBackendStrategy,
@@ -56,15 +60,20 @@ __all__ = [
     "FuturesStrategy",
     "Hook",
     "JoblibBackendStrategy",
+    "LoggingHook",
     "Machine",
     "MapIterator",
+    "OpenTelemetryHook",
     "ParallelConfig",
     "ParallelExecutor",
     "ProcessPoolExecutorStrategy",
+    "ProgressHook",
+    "PrometheusHook",
     "SerialStrategy",
     "Strategy",
     "TaskRecord",
     "ThreadPoolExecutorStrategy",
+    "TimelineDisplay",
     "Workload",
     "acquire_executor",
     "decide",

@@ -242,7 +242,8 @@ class _Call:
         self._held: list[tuple[int, Any, Callable[..., None]]] = []  # until it is decided
         self._n_sent = 0
         self._aborted = False
-        self.report = executor.report = ExecutionReport(undecided, executor.hooks + observers())
+        hooks = executor.hooks + observers()
+        self.report = executor.report = ExecutionReport(undecided, hooks, name="joblib")
         if choice is not None:
             self.report.begin(choice.decision)
 

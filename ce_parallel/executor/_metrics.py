@@ -1,4 +1,4 @@
-"""What happened in a map: task records, the report, and hooks that watch.
+"""What happened in a map: task records, the report, and what a hook is.
 
     engine --add/fallback--> ExecutionReport --calls--> Hook.on_* (parent process only)
 
@@ -8,6 +8,7 @@ and only every second (then fourth, ...) task is kept, so memory stays bounded.
 
 import contextlib
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from ._selection import Decision, Workload, predict
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ._timeline import TimelineDisplay
 
 MAX_RECORDS = 4096
 FAR = 2.0  # times longer or shorter than predicted is worth a line in the log
@@ -69,6 +72,9 @@ class TaskBlock(NamedTuple):
 
 class Hook:
     """Watch maps: override what you need. A hook that raises is dropped with a warning.
+
+    Hooks run in the parent process, in the thread that takes a map's results. Maps in several
+    threads may call one hook at the same time; the report tells them apart.
 
     Examples
     --------
@@ -118,8 +124,16 @@ def observers() -> tuple[Hook, ...]:
 class ExecutionReport:
     """What one map decided and did; readable while it runs.
 
+    Totals are exact. Of the tasks, up to 4,096 records are kept, an even sample.
+
     Attributes
     ----------
+    name : str
+        What ran: the workload's name, else the function's.
+    n_expected : int or None
+        How many tasks there are in all, where that is known.
+    started_at : float
+        When the map was called, in seconds since the epoch.
     n_tasks : int
         Tasks done whose results are delivered, or next in line in the call they came with.
     is_complete : bool
@@ -134,8 +148,18 @@ class ExecutionReport:
         Pickled size of the items on their way to workers, and of results on their way back.
     """
 
-    def __init__(self, decision: Decision, hooks: Sequence[Hook] = ()) -> None:
+    def __init__(
+        self,
+        decision: Decision,
+        hooks: Sequence[Hook] = (),
+        *,
+        name: str = "map",
+        n_expected: int | None = None,
+    ) -> None:
         self._decision = decision
+        self.name = name
+        self.n_expected = n_expected
+        self.started_at = time.time()
         self.is_complete = False
         self.away = 0.0
         self.n_tasks = 0
@@ -193,15 +217,18 @@ class ExecutionReport:
     @property
     def queue_wait(self) -> dict[str, float]:
         """Quantiles of the seconds tasks waited for a worker: "p50", "p90" and "max"."""
-        waits = [record.queue_wait for record in self.records]
-        if not waits:
-            return {"p50": 0.0, "p90": 0.0, "max": 0.0}
-        values = np.quantile(waits, [0.5, 0.9, 1.0])
-        return dict(zip(("p50", "p90", "max"), map(float, values), strict=True))
+        return _quantiles([record.queue_wait for record in self.records])
+
+    @property
+    def run_time(self) -> dict[str, float]:
+        """Quantiles of the seconds tasks ran: "p50", "p90" and "max"."""
+        return _quantiles([record.run_time for record in self.records])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the records, as plain Python values."""
         return {
+            "name": self.name,
+            "started_at": self.started_at,
             "decision": asdict(self.decision),
             "strategy": self.strategy,
             "n_workers": self.n_workers,
@@ -211,6 +238,7 @@ class ExecutionReport:
             "utilization": self.utilization,
             "speedup_estimate": self.speedup_estimate,
             "queue_wait": self.queue_wait,
+            "run_time": self.run_time,
             "payload_bytes": self.payload_bytes,
             "result_bytes": self.result_bytes,
             "fallbacks": list(self.fallbacks),
@@ -222,14 +250,32 @@ class ExecutionReport:
 
         return pd.DataFrame(self.records, columns=list(TaskRecord._fields))
 
+    def plot_timeline(self, ax: Any = None) -> "TimelineDisplay":
+        """Draw which worker ran which task when; returns a `TimelineDisplay`."""
+        from ._timeline import TimelineDisplay
+
+        return TimelineDisplay.from_report(self).plot(ax)
+
+    def to_chrome_trace(self, path: "str | os.PathLike[str]") -> None:
+        """Write the records as a trace that https://ui.perfetto.dev and chrome://tracing open."""
+        from ._timeline import write_chrome_trace
+
+        write_chrome_trace(self, path)
+
     def __str__(self) -> str:
+        wait, run = self.queue_wait, self.run_time
         lines = [
-            f"{self.n_tasks} tasks in {self.wall_time:.3g} s by {self.strategy}, "
-            f"{self.n_workers} worker{'s' if self.n_workers > 1 else ''}",
+            f"{self.name}: {self.n_tasks} task{'s' if self.n_tasks != 1 else ''} in "
+            f"{self.wall_time:.3g} s by {self.strategy}, "
+            f"{self.n_workers} worker{'s' if self.n_workers != 1 else ''}",
             f"  because {self.decision.reason}",
-            f"  busy {self.busy_time:.3g} s, utilization {self.utilization:.0%}, "
-            f"queue wait {self.queue_wait['p50']:.2g} s (median)",
+            f"  busy {self.busy_time:.3g} s: utilization {self.utilization:.0%}, "
+            f"speed-up at most {self.speedup_estimate:.2g}",
+            f"  a task ran {run['p50']:.2g} s (p90 {run['p90']:.2g}, max {run['max']:.2g}), "
+            f"after waiting {wait['p50']:.2g} s (p90 {wait['p90']:.2g}, max {wait['max']:.2g})",
         ]
+        if self.payload_bytes or self.result_bytes:
+            lines.append(f"  sent {self.payload_bytes:,} bytes, got {self.result_bytes:,} bytes")
         lines += [f"  fell back: {reason}" for reason in self.fallbacks]
         return "\n".join(lines)
 
@@ -348,3 +394,8 @@ class ExecutionReport:
                     RuntimeWarning,
                     stacklevel=2,
                 )
+
+
+def _quantiles(seconds: list[float]) -> dict[str, float]:
+    values = np.quantile(seconds, [0.5, 0.9, 1.0]) if seconds else np.zeros(3)
+    return dict(zip(("p50", "p90", "max"), map(float, values), strict=True))

@@ -92,7 +92,7 @@ def test_the_report_of_a_process_map():
     assert all(record.worker.startswith("process ") for record in report.records)
     assert 0 <= report.utilization <= 1
     assert json.loads(json.dumps(report.to_dict()))["decision"]["step"] == 4
-    assert str(report).startswith("40 tasks in ")
+    assert str(report).startswith("square: 40 tasks in ")
     assert "because preferred='processes'" in str(report)
 
 
