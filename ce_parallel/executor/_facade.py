@@ -293,7 +293,7 @@ class ParallelExecutor(Executor):
             choice = Choice(decision, named_strategy(name, config))
         call = partial(fn, *args, **kwargs)
         try:
-            return self._send(call, choice)
+            return self._send(call, choice, observers())
         except Exception as error:
             if not choice.strategy.crosses_process:
                 raise
@@ -303,12 +303,14 @@ class ParallelExecutor(Executor):
             warnings.warn(f"{message}; it runs in the caller.", FallbackWarning, stacklevel=2)
             return submit_here(call)
 
-    def _send(self, call: Callable[[], Any], choice: Choice) -> "Future[Any]":
+    def _send(
+        self, call: Callable[[], Any], choice: Choice, hooks: tuple[Hook, ...]
+    ) -> "Future[Any]":
         """Schedule one call as `choice` says. Raises what sending it raises."""
         if isinstance(choice.strategy, SerialStrategy):
             return submit_here(call)
         pool = self._pool(choice.strategy, choice.decision.n_workers)
-        future = submit_out(call, pool, self._broadcast)
+        future = submit_out(call, pool, self._broadcast, hooks)
         self._submitted.add(future)
         return future
 

@@ -242,7 +242,8 @@ class _Call:
         self._held: list[tuple[int, Any, Callable[..., None]]] = []  # until it is decided
         self._n_sent = 0
         self._aborted = False
-        hooks = executor.hooks + observers()
+        self._observers = observers()  # joblib sends most batches from other threads
+        hooks = executor.hooks + self._observers
         self.report = executor.report = ExecutionReport(undecided, hooks, name="joblib")
         if choice is not None:
             self.report.begin(choice.decision)
@@ -286,7 +287,7 @@ class _Call:
         assert choice is not None
         future: Future[Any]
         try:
-            future = self._executor._send(call, choice)
+            future = self._executor._send(call, choice, self._observers)
         except Exception as error:  # joblib expects it in the future
             future = Future()
             future.set_exception(_as_joblib_says(error, choice))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..exceptions import StrategyError
 from . import _limits
 from ._broadcast import Broadcast
-from ._metrics import Hook, observe, observers
+from ._metrics import Hook, observe
 from ._pool import Pool, cancel_call, owner_of
 from ._run import brief
 from ._transport import LocalCall, Raised, RemoteCall, Reply, Stays, on_our_clock, unpack
@@ -28,8 +28,13 @@ def submit_here(call: Callable[[], Any]) -> "Future[Any]":
     return future
 
 
-def submit_out(call: Callable[[], Any], pool: Pool, broadcast: Broadcast) -> "CallFuture":
-    """Run `call` in a worker, with its inner threads capped. Raises what pickling it raises."""
+def submit_out(
+    call: Callable[[], Any], pool: Pool, broadcast: Broadcast, hooks: tuple[Hook, ...]
+) -> "CallFuture":
+    """Run `call` in a worker, with its inner threads capped. Raises what pickling it raises.
+
+    In a thread, `hooks` watch maps within it.
+    """
     held = contextlib.ExitStack()
     sent: LocalCall | RemoteCall
     try:
@@ -38,7 +43,7 @@ def submit_out(call: Callable[[], Any], pool: Pool, broadcast: Broadcast) -> "Ca
             sent = RemoteCall.make(handle, None, True, [()], owner_of(pool.prototype))
         else:
             held.enter_context(_limits.one_blas_thread())
-            sent = LocalCall(partial(_call_here, observers()), [call])
+            sent = LocalCall(partial(_call_here, hooks), [call])
         return CallFuture(sent, pool, held.close)
     except BaseException:
         held.close()
@@ -46,7 +51,7 @@ def submit_out(call: Callable[[], Any], pool: Pool, broadcast: Broadcast) -> "Ca
 
 
 def _call_here(hooks: tuple[Hook, ...], call: Callable[[], Any]) -> Any:
-    """Run `call` in a thread, where those who watch its sender watch it, too."""
+    """Run `call` in a thread, where `hooks` watch what its sender lets them watch."""
     with observe(*hooks):
         return call()
 
