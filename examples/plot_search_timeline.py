@@ -3,7 +3,7 @@ A search, watched
 =================
 
 Which strength of regularisation suits a pipeline? A grid search fits it many times. Here all of
-these fits run in the threads of one executor, an observer keeps what it is told, and a picture shows
+these fits run in the threads of one executor; an observer keeps what it is told; a picture shows
 which worker did what when.
 """
 
