@@ -9,6 +9,7 @@ Inwards, what a joblib context means for maps of ours, is step 5 of `_precedence
 
 import contextlib
 import pickle
+import sys
 import threading
 import time
 import weakref
@@ -235,8 +236,8 @@ class _Call:
         undecided = Decision("threads", worker_cap(config), "not decided yet")
         self._executor, self._config, self._choice = executor, config, choice
         self._threads = Choice(undecided, named_strategy("threads", config))
-        self._workload = Workload()
-        self._revise_at = 0  # number of tasks at which a serial decision is taken again
+        self._watch_at = sys.maxsize if choice else 0  # number of tasks, for a measured choice
+        self._watching = False  # a batch that has not told enough yet
         self._lock = threading.RLock()
         self._futures: set[CallFuture] = set()
         self._held: list[tuple[int, Any, Callable[..., None]]] = []  # until it is decided
@@ -256,11 +257,11 @@ class _Call:
             if self._choice is None and first > 0:
                 self._held.append((first, batch, callback))
                 return None
-        if self._revise_at and first >= self._revise_at:
-            self._revise()
-        if first == 0 and self._choice is None:
-            return self._send(0, n, partial(self._watch, batch), callback, self._threads)
-        return self._send(first, n, batch, callback, self._choice)
+            choice, watched = self._choice or self._threads, first >= self._watch_at
+            if watched:
+                self._watch_at, self._watching = sys.maxsize, True
+        call = partial(self._watch, batch) if watched else batch
+        return self._send(first, n, call, callback, choice)
 
     def finish(self) -> None:
         """End the report."""
@@ -282,9 +283,8 @@ class _Call:
         n: int,
         call: Callable[[], Any],
         callback: Callable[..., None],
-        choice: Choice | None,
+        choice: Choice,
     ) -> "Future[Any]":
-        assert choice is not None
         future: Future[Any]
         try:
             future = self._executor._send(call, choice, self._observers)
@@ -312,7 +312,7 @@ class _Call:
     # -- a measured choice -----------------------------------------------------------
 
     def _watch(self, batch: Any) -> Any:
-        """Run the first batch in a thread, and decide from what it costs."""
+        """Run a batch in a thread, and decide from what it costs."""
         heart: Heartbeat
 
         def look() -> bool:
@@ -331,58 +331,56 @@ class _Call:
             self._decide(batch, time.perf_counter() - heart.begun, share)
 
     def _decide(self, batch: Any, seconds: float, share: float | None) -> None:
-        """Choose, once, and send what was held."""
+        """Choose, once for a watched batch, and send what was held."""
         with self._lock:
-            if self._choice is not None:
+            if not self._watching:
                 return
+            self._watching = False
+            tell = self.report.begin if self._choice is None else self.report.revise
             try:
-                self._workload = self._measured(batch, seconds, share)
-                self._choice = self._chosen(batch)
+                choice = self._chosen(batch, self._measured(batch, seconds, share))
             except Exception as error:  # what is held must go somewhere
                 decision = replace(self._threads.decision, reason=f"measuring failed: {error}")
-                self._choice = replace(self._threads, decision=decision)
+                choice = replace(self._threads, decision=decision)
+            self._choice = choice
             held, self._held = self._held, []
-            self.report.begin(self._choice.decision)
+            tell(choice.decision)
         for first, waiting, callback in held:
-            self._send(first, len(waiting), waiting, callback, self._choice)
+            self._send(first, len(waiting), waiting, callback, choice)
 
     def _measured(self, batch: Any, seconds: float, share: float | None) -> Workload:
         func, *arguments = batch.items[0]
         cost = seconds / len(batch)
         known = known_share(func, cost)
+        n = self._n_sent  # of many, as many again are to be expected
         workload = Workload(
-            task_cost_seconds=cost, releases_gil=share if known is None else known, n_done=1
+            n_tasks=None if self._choice is None else 2 * n,
+            n_done=n,
+            task_cost_seconds=cost,
+            releases_gil=share if known is None else known,
         )
-        job = Job(func, iter(()), None)
+        job = Job(func, iter(()), workload.n_tasks)
         return with_hints(self._executor._described(workload, job, arguments), self._config)
 
-    def _chosen(self, batch: Any = None) -> Choice:
-        """Return the choice of the cost model; "serial" is one thread here."""
-        decision = decide(self._workload, self._executor._machine(self._config), self._config)
-        if decision.strategy == "processes" and batch is not None:
-            try:
-                dumps(batch)
-            except Exception:
-                why = f"{decision.reason}, but tasks cannot be pickled"
-                decision = replace(decision, strategy="threads", reason=why)
-        self._revise_at = 0
-        if decision.strategy == "serial":
-            self._revise_at = 2 * max(self._n_sent, 8)
-            why = f"{decision.reason}; one thread"
-            decision = replace(decision, strategy="threads", reason=why)
-        return Choice(decision, named_strategy(decision.strategy, self._config))
+    def _chosen(self, batch: Any, workload: Workload) -> Choice:
+        """Return the choice of the cost model; "serial" is one thread here, for the time being."""
+        decision = decide(workload, self._executor._machine(self._config), self._config)
+        name, why = decision.strategy, decision.reason
+        if name == "processes" and not _can_be_pickled(batch):
+            name, why = "threads", f"{why}, but tasks cannot be pickled"
+        elif name == "serial":
+            name, why = "threads", f"{why}; one thread"
+            self._watch_at = 2 * max(self._n_sent, 8)
+        decision = replace(decision, strategy=name, reason=why)
+        return Choice(decision, named_strategy(name, self._config))
 
-    def _revise(self) -> None:
-        """Decide again, as there are many more tasks than one thread was thought enough for."""
-        with self._lock:
-            n, report = self._n_sent, self.report
-            if n < self._revise_at or not report.n_tasks:
-                return
-            cost = report.busy_time / report.n_tasks
-            grown: dict[str, Any] = {"n_tasks": 2 * n, "n_done": n, "task_cost_seconds": cost}
-            self._workload = replace(self._workload, **grown)
-            self._choice = self._chosen()
-            report.revise(self._choice.decision)
+
+def _can_be_pickled(batch: Any) -> bool:
+    try:
+        dumps(batch)
+    except Exception:
+        return False
+    return True
 
 
 def _as_joblib_says(error: Exception, choice: Choice) -> Exception:

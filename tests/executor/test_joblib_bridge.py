@@ -213,7 +213,7 @@ class TestWhereTasksRun:
 
     def test_auto_changes_its_mind_about_many_tasks(self):
         with parallel_backend(n_jobs=2) as executor:
-            Parallel(batch_size=1)(delayed(time.sleep)(0.0003) for _ in range(2000))
+            Parallel()(delayed(time.sleep)(0.0003) for _ in range(2000))
         assert executor.report.n_tasks == 2000
         assert executor.report.n_workers == 2, executor.report.decision.reason
 
