@@ -26,7 +26,7 @@ from ._engine import PoolRun
 from ._metrics import ExecutionReport, Hook, observers
 from ._pool import Pool
 from ._precedence import Choice, active_context, asked_for, is_ours, named_strategy, worker_cap
-from ._run import Job, MapIterator, SerialRun, brief
+from ._run import Job, MapIterator, SerialRun, brief, name_of
 from ._selection import Decision, Machine, Workload, decide, with_hints
 from ._submit import (
     CallFuture,
@@ -141,7 +141,7 @@ class ParallelExecutor(Executor):
         undecided = Decision("serial", 1, "not decided yet")
         hooks = self.hooks + observers()
         workload = workload or Workload()
-        name = workload.name or str(getattr(func, "__name__", "map"))
+        name = workload.name or name_of(func)
         report = ExecutionReport(undecided, hooks, name=name, n_expected=job.n_tasks)
         choice = asked_for(config)
         if choice is None:

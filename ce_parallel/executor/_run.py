@@ -66,6 +66,14 @@ def caller_level() -> int:
     return level
 
 
+def name_of(func: Callable[..., Any]) -> str:
+    """Return what reports call a map of `func`."""
+    try:
+        return str(func.__name__)
+    except Exception:  # a partial has none, and an odd callable may do anything
+        return "map"
+
+
 def brief(error: BaseException) -> str:
     """Return type and first line of an error."""
     lines = str(error).strip().splitlines()

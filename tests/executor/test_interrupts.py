@@ -57,7 +57,7 @@ NAP = 2.0  # seconds; threads finish their task
 LONG_NAP = 60.0  # processes do not
 
 QUICK = {
-    *(("running", name, "alone") for name in DEFAULT),
+    *(("running", name, "alone") for name in ("threads", "processes", "forkserver")),
     ("starting", "processes", "group"),
     ("consuming", "joblib-loky", "group"),
     ("shutdown", "processes", "alone"),
@@ -114,7 +114,7 @@ def test_ctrl_c_while_workers_start(name, delay, tmp_path):
     assert took < 3
 
 
-@pytest.mark.parametrize("name", first(OURS))
+@pytest.mark.parametrize("name", first(OURS, ["processes", "joblib-multiprocessing"]))
 def test_workers_follow_a_killed_caller(name, tmp_path):
     """In the middle of their tasks, within seconds, and its shared state goes as well."""
     process = start(tmp_path, name, MOMENTS["running"].format(nap=LONG_NAP))
@@ -128,7 +128,7 @@ def test_workers_follow_a_killed_caller(name, tmp_path):
     ("name", "delay"),
     [
         ("processes", 0.3),
-        ("joblib-loky", 0.6),
+        pytest.param("joblib-loky", 0.6, marks=slow),
         *(
             pytest.param(name, delay, marks=slow)
             for name in ("processes", "fork", "forkserver", "spawn", "joblib-loky")
@@ -171,7 +171,7 @@ EXITS = {
 KEPT = "\nglobal kept\nkept = dict(locals())\n"  # until the interpreter goes
 
 QUICK_EXITS = {
-    *(("tasks", name) for name in (*DEFAULT, "users-processes")),
+    *(("tasks", name) for name in ("threads", "processes", "users-processes")),
     ("iterator", "processes"),
     ("timed out", "joblib-multiprocessing"),
     ("dropped", "joblib-multiprocessing"),
