@@ -100,12 +100,11 @@ class TestAsJoblibDocumentsIt:
         assert list(zip(first, second, strict=True)) == [(x * x, x * x) for x in range(20)]
 
     def test_timeout(self, executor):
-        begun = time.perf_counter()
+        in_processes = executor.config.preferred == "processes"
+        nap = 600.0 if in_processes else 1.0  # threads finish what they are at
         with pytest.raises(multiprocessing.TimeoutError):
-            Parallel(timeout=0.5)(delayed(time.sleep)(2.0) for _ in range(4))
-        if executor.config.preferred == "processes":  # threads finish what they are at
-            assert time.perf_counter() - begun < 4.0
-            assert Parallel()(delayed(square)(x) for x in range(3)) == [0, 1, 4]
+            Parallel(timeout=0.3)(delayed(time.sleep)(nap) for _ in range(4))
+        assert Parallel()(delayed(square)(x) for x in range(3)) == [0, 1, 4]
 
     def test_items_are_drawn_as_workers_need_them(self, threads):
         drawn = []
