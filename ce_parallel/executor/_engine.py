@@ -352,6 +352,8 @@ class PoolRun(Recovery):
             self._has_loaded = True
             piece.session.loaded.add(_costs.packages_of(self.job.func, self.job.shared))
         values, ticks = unpack(reply), on_our_clock(reply.ticks, piece.submitted)
+        if isinstance(values, Stays):
+            return self._deliver_here(piece, values.why)
         piece.future = None  # lets go of a large reply
         if self._gain is not None and not self._gain.paused:  # else what was sent before it paused
             self._judge(ticks[-1] - ticks[0], len(values))

@@ -71,7 +71,8 @@ class ProgressHook(Hook):
 
     def on_task_done(self, report: ExecutionReport, record: TaskRecord) -> None:
         """Move it on."""
-        self._bars[report].update()
+        if report in self._bars:
+            self._bars[report].update()
 
     def on_map_end(self, report: ExecutionReport) -> None:
         """Close it."""
@@ -149,7 +150,7 @@ class OpenTelemetryHook(Hook):
         labels = self._labels(report)
         self._duration.record(record.run_time, labels)
         self._queue_wait.record(record.queue_wait, labels)
-        if record.item < self.max_task_spans:
+        if record.item < self.max_task_spans and report in self._spans:
             begun = report.started_at + record.start
             span = self.tracer.start_span(
                 "ce_parallel.task",

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import joblib
@@ -35,6 +36,7 @@ from ._selection import Decision, Workload, decide, with_hints
 from ._submit import CallFuture, give_up
 
 NAME = "ce_parallel"
+BETWEEN_CALLS = SimpleNamespace(verbose=0)
 LOOK_SECONDS = 0.02  # after which a batch that is still running has told enough
 
 
@@ -134,7 +136,7 @@ class CeParallelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         self._config = ParallelConfig(**config)
         self._own: dict[int | None, ParallelExecutor] = {}
         self._call: _Call | None = None
-        self._n_running = 0  # Parallel calls that share `_call`: generators may interleave
+        self.parallel: Any = BETWEEN_CALLS
 
     def config_for(self, n_jobs: int) -> ParallelConfig:
         """Return the config of work with at most `n_jobs` workers, counted as joblib counts."""
@@ -176,21 +178,18 @@ class CeParallelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         """Get ready for calls of `parallel`."""
         self.parallel = parallel
         n_workers = self.effective_n_jobs(n_jobs)
-        if self._n_running == 0:
-            executor, config = self.executor_for(n_jobs), self.config_for(n_workers)
-            self._new_call = partial(_Call, executor, config, _stated(config, prefer, require))
+        executor, config = self.executor_for(n_jobs), self.config_for(n_workers)
+        self._new_call = partial(_Call, executor, config, _stated(config, prefer, require))
         return n_workers
 
     def start_call(self) -> None:
-        """Begin a report."""
-        if self._n_running == 0:
-            self._call = self._new_call()
-        self._n_running += 1
+        """Begin a report; a call that joblib never stopped, for an error of its own, ends here."""
+        self.stop_call()
+        self._call = self._new_call()
 
     def stop_call(self) -> None:
         """End the report."""
-        self._n_running -= 1
-        if self._n_running == 0 and self._call is not None:
+        if self._call is not None:
             self._call.finish()
 
     def submit(
@@ -211,7 +210,7 @@ class CeParallelBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
 
     def terminate(self) -> None:
         """Forget the call; workers stay warm."""
-        self.parallel = None
+        self.parallel = BETWEEN_CALLS  # not None: callbacks of aborted tasks may still look at it
         self.reset_batch_stats()
 
 
@@ -242,7 +241,7 @@ class _Call:
         self._futures: set[CallFuture] = set()
         self._held: list[tuple[int, Any, Callable[..., None]]] = []  # until it is decided
         self._n_sent = 0
-        self._aborted = False
+        self._aborted = self._over = False
         self._observers = observers()  # joblib sends most batches from other threads
         hooks = executor.hooks + self._observers
         self.report = executor.report = ExecutionReport(undecided, hooks, name="joblib")
@@ -264,8 +263,13 @@ class _Call:
         return self._send(first, n, call, callback, choice)
 
     def finish(self) -> None:
-        """End the report."""
+        """End the report, once; what comes later is not in it."""
         with self._lock:
+            if self._over:
+                return
+            if self._choice is None:
+                self._settle(self._threads)
+            self._over = True
             self.report.is_complete = not self._aborted and self.report.n_tasks == self._n_sent
             self.report.finish()
 
@@ -303,7 +307,8 @@ class _Call:
         assert isinstance(future, CallFuture)
         with self._lock:
             self._futures.discard(future)
-            if future.trace is None or future.cancelled() or future.exception() is not None:
+            failed = future.cancelled() or future.exception() is not None
+            if failed or self._over or future.trace is None:
                 return
             start, end = future.trace.ticks
             ticks = np.linspace(start, end, n + 1).tolist()
@@ -336,17 +341,22 @@ class _Call:
             if not self._watching:
                 return
             self._watching = False
-            tell = self.report.begin if self._choice is None else self.report.revise
             try:
                 choice = self._chosen(batch, self._measured(batch, seconds, share))
             except Exception as error:  # what is held must go somewhere
                 decision = replace(self._threads.decision, reason=f"measuring failed: {error}")
                 choice = replace(self._threads, decision=decision)
-            self._choice = choice
+            self._settle(choice)
             held, self._held = self._held, []
-            tell(choice.decision)
         for first, waiting, callback in held:
-            self._send(first, len(waiting), waiting, callback, choice)
+            if not self._aborted:
+                self._send(first, len(waiting), waiting, callback, choice)
+
+    def _settle(self, choice: Choice) -> None:
+        tell = self.report.begin if self._choice is None else self.report.revise
+        self._choice = choice
+        if not self._over:
+            tell(choice.decision)
 
     def _measured(self, batch: Any, seconds: float, share: float | None) -> Workload:
         func, *arguments = batch.items[0]

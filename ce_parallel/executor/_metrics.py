@@ -73,8 +73,9 @@ class TaskBlock(NamedTuple):
 class Hook:
     """Watch maps: override what you need. A hook that raises is dropped with a warning.
 
-    Hooks run in the parent process, in the thread that takes a map's results. Maps in several
-    threads may call one hook at the same time; the report tells them apart.
+    Hooks run in the parent process: in the thread that takes a map's results; for joblib's calls,
+    in a thread of the executor, which they hold up. Maps in several threads may call one hook at
+    the same time; the report tells them apart.
 
     Examples
     --------
@@ -319,15 +320,14 @@ class ExecutionReport:
         items = range(first, first + n)
         sizes = payload_bytes, result_bytes
         block = TaskBlock(items, ticks[:-1], ticks[1:], submitted, worker, *sizes)
+        kept = block.thinned(self._stride) if n > 1 else block
+        self._blocks.append(kept)
+        self._n_kept += len(kept.items)
+        if self._n_kept > MAX_RECORDS:
+            self._thin_out()
         if self._hooks:
             for record in block.records(self._begun):
                 self._tell("on_task_done", record)
-        if n > 1:
-            block = block.thinned(self._stride)
-        self._blocks.append(block)
-        self._n_kept += len(block.items)
-        if self._n_kept > MAX_RECORDS:
-            self._thin_out()
 
     def _thin_out(self) -> None:
         """Keep every second task."""
@@ -388,12 +388,14 @@ class ExecutionReport:
                 getattr(hook, event)(self, *args)
             except Exception as error:
                 self._hooks.remove(hook)
-                warnings.warn(
+                message = (
                     f"The hook {hook!r} raised {error!r} in {event} and was dropped; "
-                    "the run goes on.",
-                    RuntimeWarning,
-                    stacklevel=2,
+                    "the run goes on."
                 )
+                try:
+                    warnings.warn(message, RuntimeWarning, stacklevel=2)
+                except RuntimeWarning:  # an error by the user's filter, and the run goes on
+                    _logger.error("%s", message)
 
 
 def _quantiles(seconds: list[float]) -> dict[str, float]:

@@ -106,7 +106,8 @@ class SerialRun:
     def results(self) -> Iterator[Any]:
         """Yield results in order."""
         job = self.job
-        ahead = job.is_sized and job.cost is not None and job.task_timeout is None
+        limited = job.deadline is not None or job.task_timeout is not None
+        ahead = job.is_sized and job.cost is not None and not limited
         with _limits.one_inner_thread():
             yield from self._ahead() if ahead else self._one_by_one()
 
@@ -131,20 +132,27 @@ class SerialRun:
     def _ahead(self) -> Iterator[Any]:
         """Run tiny tasks ahead: to take stock of each would cost more than the task."""
         first, task = self.job.first, self.job.task
-        while True:
-            self.check()
+        failures: list[Exception] = []  # of the iterable
+        while not failures:
             until = time.perf_counter() + AHEAD_SECONDS
-            values, ticks = run_items(task, islice(self.job.items, MAX_AHEAD), until)
-            if not values:
-                return
-            raised = values.pop() if isinstance(values[-1], Raised) else None
-            if raised is None or isinstance(raised.error, Exception):
+            values, ticks = run_items(task, _drawn(self.job.items, failures), until)
+            raised = values.pop() if values and isinstance(values[-1], Raised) else None
+            if raised is not None and not isinstance(raised.error, Exception):
+                values.clear()  # Ctrl-C does not wait
+            if values:
                 self.report.add(first, ticks[: len(values) + 1])
-                yield from values
-                first += len(values)
+            for value in values:
+                if self.cancelled:
+                    self.check()
+                yield value
+            first += len(values)
             if raised is not None:
                 add_note(raised.error, first)
                 raise raised.error
+            if not values:
+                break
+        if failures:
+            raise failures[0]
 
     def check(self) -> None:
         """Raise if the map was cancelled or its time is over."""
@@ -231,6 +239,14 @@ class MapIterator(Iterator[Any]):
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
+
+
+def _drawn(items: Iterator[Any], failures: list[Exception]) -> Iterator[Any]:
+    """Yield items of an iterable; what it raises ends them, and is put into `failures`."""
+    try:
+        yield from islice(items, MAX_AHEAD)
+    except Exception as error:
+        failures.append(error)
 
 
 def _results(run: SerialRun, head: Sequence[Tried]) -> Iterator[Any]:

@@ -91,7 +91,8 @@ class CallFuture(Future[Any]):
     ) -> None:
         super().__init__()
         self.trace: Trace | None = None
-        self._call, self._pool, self._release = call, pool, release
+        self._call: LocalCall | RemoteCall | None = call
+        self._pool, self._release = pool, release
         self._abandoned = False
         self._send()
 
@@ -114,21 +115,23 @@ class CallFuture(Future[Any]):
     @property
     def is_borrowed(self) -> bool:
         """Whether the worker is somebody else's."""
-        return isinstance(self._call, RemoteCall) and self._call.owner is None
+        call = self._call
+        return isinstance(call, RemoteCall) and call.owner is None
 
     def _send(self) -> None:
         """Submit to the pool's session, or to the next one if that has broken or ended."""
-        self._sent = time.perf_counter()
+        self._sent, call = time.perf_counter(), self._call
+        assert call is not None
         session = self._pool.session()
         try:
-            inner = session.submit(self._call)
+            inner = session.submit(call)
         except RuntimeError as error:
             if isinstance(error, BrokenExecutor):
                 self._pool.renew_after(session)
             elif not session.deliberate:
                 raise
             session = self._pool.session()
-            inner = session.submit(self._call)
+            inner = session.submit(call)
         self._session = session
         self._inner: Future[Reply] | None = inner
         inner.add_done_callback(self._arrived)
@@ -150,7 +153,8 @@ class CallFuture(Future[Any]):
                 self.set_exception(outcome.error)
             else:
                 self.set_result(outcome)
-        self._inner = None  # which refers to this, and this perhaps to much else
+        # Let go of the arguments, and of what refers to this, and this perhaps to much else.
+        self._inner = self._call = None
 
     def _goes_again(self, inner: "Future[Reply]") -> bool:
         if self._abandoned or inner.cancelled():
@@ -175,10 +179,11 @@ class CallFuture(Future[Any]):
             size = self._call.func.n_bytes if isinstance(self._call, RemoteCall) else 0
             ticks = on_our_clock(reply.ticks, self._sent)
             self.trace = Trace(ticks, self._sent, reply.worker, size, reply.n_bytes)
-        value = Stays(reply.failure) if reply.failure else unpack(reply)[0]
-        return (
-            Raised(StrategyError(f"The call {value.why}.")) if isinstance(value, Stays) else value
-        )
+        values = Stays(reply.failure) if reply.failure else unpack(reply)
+        value = values if isinstance(values, Stays) else values[0]
+        if isinstance(value, Stays):
+            return Raised(StrategyError(f"The call {value.why}."))
+        return value
 
 
 def give_up(futures: Iterable[CallFuture]) -> None:

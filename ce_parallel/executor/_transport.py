@@ -8,7 +8,8 @@
     unpack(reply) -> values <------ strategy ---  Reply(worker, values as bytes, ticks)
 
 Everything is pickled to bytes *here*, inside the call, so that something that cannot be
-pickled is the trouble of one item and never breaks a pool. Calls that stay in the process
+pickled is the trouble of one item (of its call, if a value cannot be read back) and never breaks
+a pool. Calls that stay in the process
 (`LocalCall`) give the same replies without any pickling.
 """
 
@@ -189,7 +190,7 @@ def _settle(owner: int | None) -> str:
     return f"process {os.getpid()}"
 
 
-def unpack(reply: Reply) -> list[Any]:
+def unpack(reply: Reply) -> list[Any] | Stays:
     """Return a reply's values, with `Raised` and `Stays` in the places of those it lacks."""
     if reply.values is not None:
         return reply.values
@@ -198,7 +199,7 @@ def unpack(reply: Reply) -> list[Any]:
     try:
         values: list[Any] = pickle.loads(reply.packed)
     except Exception as error:
-        return [Stays(_in_words("be read back", error))] * (len(reply.ticks) - 1)
+        return Stays(_in_words("be read back", error))
     return values
 
 

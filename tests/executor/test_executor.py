@@ -5,8 +5,9 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from collections import Counter
-from concurrent.futures import Executor, wait
+from concurrent.futures import CancelledError, Executor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from ce_parallel.executor import (
 )
 from ce_parallel.executor.testing import drain, square
 from tests.executor import interop_tasks, tasks
-from tests.executor.conftest import workers
+from tests.executor.conftest import wait_until, workers
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -339,3 +340,38 @@ def test_importing_loads_no_optional_dependency():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=50
     )
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("preferred", ["serial", "threads", "processes"])
+def test_a_future_does_not_keep_its_arguments(preferred):
+    argument = tasks.CountsLoads(os.devnull)
+    seen = weakref.ref(argument)
+    with ParallelExecutor(ParallelConfig(preferred=preferred, max_workers=2)) as executor:
+        future = executor.submit(type, argument)
+        assert future.result() is tasks.CountsLoads
+        del argument
+        assert wait_until(lambda: seen() is None)
+
+
+def test_a_measured_serial_map_that_is_cancelled():
+    with ParallelExecutor() as executor:
+        results = executor.map(abs, range(10_000))
+        for _ in range(500):
+            next(results)
+        results.cancel()
+        with pytest.raises(CancelledError):
+            next(results)
+
+
+def test_the_error_of_the_items_of_a_measured_serial_map_names_no_item():
+    class Items(list):
+        def __iter__(self):
+            yield from range(1000)
+            raise KeyError("no more")
+
+    with ParallelExecutor() as executor:
+        results = executor.map(abs, Items(range(2000)))
+        assert [next(results) for _ in range(1000)] == list(range(1000))
+        with pytest.raises(KeyError, match="no more") as caught:
+            next(results)
+    assert not hasattr(caught.value, "__notes__")

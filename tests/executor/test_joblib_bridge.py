@@ -34,7 +34,9 @@ pytestmark = pytest.mark.timeout(60)
 register_joblib_backend()
 
 
-@pytest.fixture(params=["threads", "processes", "joblib", "auto"])
+@pytest.fixture(
+    params=["threads", "processes", "auto", pytest.param("joblib", marks=pytest.mark.slow)]
+)
 def executor(request):
     """An executor that joblib's work in the test goes through."""
     config = ParallelConfig(preferred=request.param, max_workers=2)
@@ -136,6 +138,57 @@ class TestAsJoblibDocumentsIt:
     def test_progress_messages(self, threads, capsys):
         Parallel(verbose=60)(delayed(square)(x) for x in range(4))
         assert "CeParallelBackend with 2 concurrent workers" in capsys.readouterr().out
+
+
+class TestHooks:
+    class Log(Hook):
+        def __init__(self):
+            self.events = []
+
+        def on_map_start(self, report):
+            self.events.append("start")
+
+        def on_task_done(self, report, record):
+            self.events.append("task")
+
+        def on_map_end(self, report):
+            self.events.append("end")
+
+    def test_nothing_comes_before_the_start_or_after_the_end(self, executor):
+        log = self.Log()
+        with observe(log):
+            for tasks in (
+                [],
+                [delayed(fail_on_three)(x) for x in range(10)],
+                [delayed(time.sleep)(0.05) for _ in range(9)] + [delayed(fail)(0)],
+            ):
+                log.events.clear()
+                try:
+                    Parallel(batch_size=1)(tasks)
+                except ValueError:
+                    time.sleep(0.1)
+                assert log.events[0] == "start"
+                assert log.events[-1] == "end"
+                assert {"task"} >= set(log.events[1:-1])
+
+    def test_a_call_that_joblib_never_stops(self, executor):
+        with pytest.raises(TypeError):
+            Parallel()(5)
+        for _ in range(2):
+            Parallel()(delayed(square)(x) for x in range(10))
+            assert executor.report.n_tasks == 10
+            assert executor.report.is_complete
+
+    @pytest.mark.parametrize("event", ["on_map_start", "on_task_done", "on_map_end"])
+    def test_a_hook_that_raises_where_warnings_are_errors(self, event, caplog):
+        class Bad(Hook):
+            pass
+
+        setattr(Bad, event, lambda *_: 1 / 0)
+        with parallel_backend(n_jobs=2, hooks=[Bad()]) as executor:
+            Parallel()(delayed(time.sleep)(0.05) for _ in range(6))
+        assert "was dropped" in caplog.text
+        assert executor.report.n_tasks == len(executor.report.records) == 6
 
 
 class TestNumberOfJobs:
