@@ -8,10 +8,10 @@ explain    rows --tiles-------> alternative predictions --> weights
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,16 +23,23 @@ from sklearn.utils.validation import check_is_fitted
 
 from ce_parallel._explanations import Explanations
 from ce_parallel._folds import FoldData, plan_folds, run_fold
-from ce_parallel._plan import CalibratedModel, ExplanationPlan
+from ce_parallel._gather import explain_rows
+from ce_parallel._plan import CalibratedModel, ExplanationPlan, difficulty_of
 from ce_parallel.calibration import (
+    NORMALIZATIONS,
     SUMMARIES,
     ConformalPredictiveSystem,
-    InductiveVennAbers,
+    EventSplit,
+    Mondrian,
+    Rows,
+    VennAbersClassifier,
     check_percentiles,
+    check_threshold,
+    group_rows,
+    reshape_scores,
 )
 from ce_parallel.exceptions import NotCalibratedError
 from ce_parallel.executor import (
-    ExecutionReport,
     ParallelConfig,
     ProgressHook,
     Workload,
@@ -40,31 +47,33 @@ from ce_parallel.executor import (
     observe,
 )
 from ce_parallel.executor._config import validate
-from ce_parallel.rules import (
-    MAX_DEPTH,
-    TileShape,
-    build_grid,
-    explain_tile,
-    fit_edges,
-    make_tiles,
-)
+from ce_parallel.rules import MAX_DEPTH, Grid, build_grid, fit_categories, fit_edges
 from ce_parallel.utils import (
     Columns,
+    HasMethods,
+    Interval,
     StrOptions,
     check_estimator,
     check_labels,
     check_sample_percentiles,
+    classes_of,
+    column_of,
     draw_seed,
+    encoded,
     estimator_scores,
     kept_features,
-    two_classes,
-    validated,
+    seed_of,
 )
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.integer]
 
 # Decimals of calibration and of test scores, by `score_rounding`.
 SCORE_DECIMALS = {"consistent": (4, 4), "oracle": (4, None)}
+
+# Kinds of explanations that `explain` gives.
+
+KEPT_PLANS = 8  # of explanations of events; more would hold on to old ones
 
 # What fit and calibrate leave behind, beside scikit-learn's own.
 FITTED = (
@@ -74,6 +83,10 @@ FITTED = (
     "execution_report_",
     "_columns",
     "_reference",
+    "_calibration",
+    "_categories",
+    "_split",
+    "_seed",
     "_model",
     "_plans",
 )
@@ -85,10 +98,27 @@ _GRID_LOCK = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Rows that cuts and perturbation values come from, and what the cuts should tell apart."""
+    """Rows that cuts and perturbation values come from, and what the cuts should tell apart.
+
+    Of categorical features, the categories that are tried.
+    """
 
     X: Floats
     target: NDArray[Any]
+    categories: dict[int, Floats | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Scores and targets of the calibration rows, and what is known of them."""
+
+    scores: Floats
+    y: NDArray[Any]
+    known: Rows
+
+    def take(self, index: Any) -> Calibration:
+        """Return some of the rows."""
+        return Calibration(self.scores[index], self.y[index], self.known.take(index))
 
 
 def _is_classifier(self: ParallelCalibratedExplainer) -> bool:
@@ -102,11 +132,12 @@ def _is_regressor(self: ParallelCalibratedExplainer) -> bool:
 class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     """Calibrate a classifier or regressor, and explain its predictions by weighted rules.
 
-    Binary classifiers are calibrated by inductive Venn-Abers prediction, regressors by a conformal
-    predictive system. Each prediction is explained by rules on single features, whose weights
-    carry the uncertainty of the calibration ("Calibrated Explanations"): Löfström et al. (2024),
-    Expert Systems with Applications, 10.1016/j.eswa.2024.123154, and Löfström et al. (2025),
-    Machine Learning 114:100, 10.1007/s10994-024-06642-8.
+    Classifiers are calibrated by inductive Venn-Abers prediction, several classes one against the
+    rest; regressors by a conformal predictive system. Each prediction is explained by rules on
+    single features, whose weights carry the uncertainty of the calibration ("Calibrated
+    Explanations"): Löfström et al. (2024), Expert Systems with Applications,
+    10.1016/j.eswa.2024.123154, and Löfström et al. (2025), Machine Learning 114:100,
+    10.1007/s10994-024-06642-8.
 
     Parameters
     ----------
@@ -119,8 +150,23 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         None, `fit` only fits and `calibrate` must be called.
     sample_percentiles : sequence of float, default=(25, 50, 75)
         Percentiles of the reference values of a region that stand for it.
+    categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
+        Features whose values are categories: names, indices or a mask. "from_dtype": category,
+        string, object and bool columns of a frame.
+    max_categories : int, default=32
+        The most frequent categories of a feature are tried; a feature with more, most of whose
+        values occur only once, gets no rule.
     condition_source : {"prediction", "observed"}, default="prediction"
         What features are cut by: calibrated predictions of the reference rows, or their targets.
+    mondrian : str, int, callable or None, default=None
+        Mondrian categories, within each of which calibration holds: a column (name or index), or a
+        callable that returns labels of rows, array-like of shape (n,), when called with `X`.
+    difficulty : object or None, default=None
+        Its ``apply(X)`` returns how difficult rows are, array of shape (n,): positive for
+        regressors, whose intervals become wider in proportion; from 0 to 1 for classifiers, whose
+        scores are drawn towards one half. For example a fitted crepes ``DifficultyEstimator``.
+    normalization : {"scale", "simplex", "coherence", "none"}, default="scale"
+        How probabilities of more than two classes are brought into line.
     interval_summary : {"regularized_mean", "mean", "lower", "upper"}, default="regularized_mean"
         How the two probabilities of Venn-Abers prediction become one.
     score_rounding : {"consistent", "oracle"}, default="consistent"
@@ -138,9 +184,10 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     ----------
     estimator_ : estimator
         The fitted estimator.
-    classes_ : ndarray of shape (2,)
-        Class labels; the second one is the positive class. Classifiers only.
-    calibrator_ : InductiveVennAbers or ConformalPredictiveSystem
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, ascending. Classifiers only.
+    calibrator_ : calibrator
+        Turns scores into value, low and high.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features,)
         Only where `X` was a frame with string column names.
@@ -163,7 +210,12 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         "estimator": [BaseEstimator, object],
         "cv": ["cv_object"],
         "sample_percentiles": ["array-like"],
+        "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
+        "max_categories": [Interval(Integral, 1, None, closed="left")],
         "condition_source": [StrOptions({"prediction", "observed"})],
+        "mondrian": [str, Integral, callable, None],
+        "difficulty": [HasMethods("apply"), None],
+        "normalization": [StrOptions(set(NORMALIZATIONS))],
         "interval_summary": [StrOptions(set(SUMMARIES))],
         "score_rounding": [StrOptions(set(SCORE_DECIMALS))],
         "parallel_config": [ParallelConfig, None],
@@ -177,7 +229,12 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         *,
         cv=5,
         sample_percentiles=(25, 50, 75),
+        categorical_features="from_dtype",
+        max_categories=32,
         condition_source="prediction",
+        mondrian=None,
+        difficulty=None,
+        normalization="scale",
         interval_summary="regularized_mean",
         score_rounding="consistent",
         parallel_config=None,
@@ -187,7 +244,12 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         self.estimator = estimator
         self.cv = cv
         self.sample_percentiles = sample_percentiles
+        self.categorical_features = categorical_features
+        self.max_categories = max_categories
         self.condition_source = condition_source
+        self.mondrian = mondrian
+        self.difficulty = difficulty
+        self.normalization = normalization
         self.interval_summary = interval_summary
         self.score_rounding = score_rounding
         self.parallel_config = parallel_config
@@ -210,7 +272,6 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         tags.classifier_tags = inner.classifier_tags
         tags.regressor_tags = inner.regressor_tags
         if tags.classifier_tags is not None:
-            tags.classifier_tags.multi_class = False
             tags.classifier_tags.multi_label = False
         tags.target_tags.required = True
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
@@ -221,7 +282,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
     # -- fit and calibrate ------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any) -> ParallelCalibratedExplainer:
+    def fit(self, X: Any, y: Any, *, mondrian: ArrayLike | None = None) -> Self:
         """Fit the estimator on all rows and, unless ``cv=None``, calibrate it on folds.
 
         Parameters
@@ -229,7 +290,10 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         X : array-like of shape (n, n_features)
             A frame reaches the estimator as it is. NaN is left for the estimator to judge.
         y : array-like of shape (n,)
-            Two classes, or numbers.
+            Classes, or numbers.
+        mondrian : array-like of shape (n,) or None, default=None
+            Mondrian categories of the rows, instead of those of the parameter `mondrian`. Every
+            other verb then needs them, too.
 
         Returns
         -------
@@ -245,12 +309,14 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         config = self._checked_config()
         self._forget()
         check_estimator(self.estimator)
-        rows, numbers, y = validated(self, X, y, reset=True)
+        columns = Columns.of(X, self.categorical_features)
+        rows, numbers, columns, y = encoded(self, X, y, columns=columns, reset=True)
+        labels = self._mondrian_labels(X, len(y), mondrian)
         if isinstance(self.estimator, FrozenEstimator):
-            self._adopt_frozen(rows)
-            return self if self.cv is None else self._freeze(numbers, y)
+            self._adopt_frozen(columns)
+            return self if self.cv is None else self._freeze(numbers, y, labels)
         if is_classifier(self.estimator):
-            self.classes_ = two_classes(y)
+            self.classes_ = classes_of(y)
         folds = list(
             plan_folds(
                 self.cv,
@@ -260,21 +326,21 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
                 seed=draw_seed(self.random_state),
             )
         )
-        data = FoldData(self.estimator, rows, y, self._positive)
+        data = FoldData(self.estimator, rows, y, getattr(self, "classes_", None))
         with self._watched(), acquire_executor(config) as executor:
             results = executor.map(
                 run_fold, folds, shared=data, workload=Workload(name="fit", n_tasks=len(folds))
             )
             estimator = next(results)
-            scores = np.empty(len(y))
+            scores = np.empty((len(y), *np.shape(getattr(self, "classes_", 0.0))))
             for fold, held_out_scores in zip(folds[1:], results, strict=True):
                 scores[fold.held_out] = held_out_scores
         self.estimator_ = estimator
         self.execution_report_ = results.report
-        self._columns = Columns.of(rows)
-        return self if self.cv is None else self._freeze(numbers, y, scores)
+        self._columns = columns
+        return self if self.cv is None else self._freeze(numbers, y, labels, scores)
 
-    def calibrate(self, X: Any, y: Any) -> ParallelCalibratedExplainer:
+    def calibrate(self, X: Any, y: Any, *, mondrian: ArrayLike | None = None) -> Self:
         """Calibrate the fitted estimator on held-out rows; they become the reference rows.
 
         Parameters
@@ -282,7 +348,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         X : array-like of shape (n, n_features)
             Rows that the estimator was not fitted on.
         y : array-like of shape (n,)
-            Their targets. For a classifier, one class alone is legal.
+            Their targets. For a classifier, some classes, or all but one, may be missing.
+        mondrian : array-like of shape (n,) or None, default=None
+            As in `fit`.
 
         Returns
         -------
@@ -296,54 +364,120 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             check_is_fitted(self)
         if first:
             check_estimator(self.estimator)
-        rows, numbers, y = validated(self, X, y, reset=first)
+        columns = Columns.of(X, self.categorical_features) if first else self._columns
+        _, numbers, columns, y = encoded(self, X, y, columns=columns, reset=first)
+        labels = self._mondrian_labels(X, len(y), mondrian)
         if first:
-            self._adopt_frozen(rows)
-        return self._freeze(numbers, y)
+            self._adopt_frozen(columns)
+        self._columns = columns
+        return self._freeze(numbers, y, labels)
 
-    def _adopt_frozen(self, rows: Any) -> None:
+    def _adopt_frozen(self, columns: Columns) -> None:
         """Take a fitted estimator over as it is."""
         check_is_fitted(self.estimator)
         if is_classifier(self.estimator):
-            self.classes_ = two_classes(self.estimator.classes_)
+            self.classes_ = classes_of(self.estimator.classes_)
         self.estimator_ = self.estimator
-        self._columns = Columns.of(rows)
+        self._columns = columns
 
     def _freeze(
-        self, X: Floats, y: NDArray[Any], scores: Floats | None = None
-    ) -> ParallelCalibratedExplainer:
-        """Build the calibrator and the plan from reference rows and their scores."""
-        classification = is_classifier(self.estimator)
-        if classification:
-            check_labels(y, self.classes_)
+        self,
+        X: Floats,
+        y: NDArray[Any],
+        labels: NDArray[Any] | None,
+        scores: Floats | None = None,
+    ) -> Self:
+        """Build the calibrator and the model from reference rows, with scores where there are."""
+        classes = getattr(self, "classes_", None)
+        if classes is not None:
+            check_labels(y, classes)
         if scores is None:  # of a copy: the reference rows stay what they are
-            scores = estimator_scores(
-                self.estimator_, self._columns.restore(X.copy()), self._positive
-            )
-        calibrator: InductiveVennAbers | ConformalPredictiveSystem
-        if classification:
-            for_calibration, for_test = SCORE_DECIMALS[self.score_rounding]
-            calibrator = InductiveVennAbers.fit(
-                scores,
-                y == self._positive,
-                calibration_decimals=for_calibration,
-                test_decimals=for_test,
-                summary=self.interval_summary,
-            )
-        else:
-            calibrator = ConformalPredictiveSystem.fit(y - scores)
+            scores = estimator_scores(self.estimator_, self._columns.restore(X.copy()), classes)
+        difficulty = None
+        if self.difficulty is not None:
+            difficulty = difficulty_of(self.difficulty, X.copy())
+            if classes is not None:
+                scores, difficulty = reshape_scores(scores, difficulty), None
+        self._categories, category = None, None
+        if labels is not None:
+            self._categories, category = np.unique(labels, return_inverse=True)
+        known = Rows(category=category, difficulty=difficulty)
+        self._seed = seed_of(self.random_state)
+        self._split: EventSplit | None = None
+        self._calibration = Calibration(scores, y, known)
+        self.calibrator_ = self._calibrator(self._calibration)
         target = y
         if self.condition_source == "prediction":
-            target = calibrator.predict(scores)[0]
-            if classification:
-                target = target >= 0.5
-        self.calibrator_ = calibrator
-        self._reference = Reference(X, target)
-        self._model = CalibratedModel(
-            self.estimator_, self._columns, self.calibrator_, self._positive
+            target = self._conditions(scores, known)
+        tried = fit_categories(
+            X,
+            self._columns.categorical,
+            max_categories=self.max_categories,
+            names=self._names(X.shape[1]),
         )
-        self._plans: dict[str, ExplanationPlan] = {}
+        self._reference = Reference(X, target, tried)
+        self._model = CalibratedModel(
+            self.estimator_, self._columns, self.calibrator_, classes, self.difficulty
+        )
+        self._plans: dict[Any, ExplanationPlan] = {}
         return self
+
+    def _calibrator(self, data: Calibration) -> Any:
+        """Fit a calibrator, or one per Mondrian category."""
+        if data.known.category is not None:
+            parts = [data.take(index) for _, index in group_rows(data.known.category)]
+            return Mondrian(tuple(map(self._calibrator_of, parts)))
+        return self._calibrator_of(data)
+
+    def _calibrator_of(self, data: Calibration) -> Any:
+        if is_regressor(self.estimator):
+            return ConformalPredictiveSystem.fit(data.y - data.scores, data.known.difficulty)
+        for_calibration, for_test = SCORE_DECIMALS[self.score_rounding]
+        return VennAbersClassifier.fit(
+            data.scores,
+            np.searchsorted(self.classes_, data.y),
+            calibration_decimals=for_calibration,
+            test_decimals=for_test,
+            summary=self.interval_summary,
+            normalization=self.normalization,
+        )
+
+    def _conditions(self, scores: Floats, known: Rows) -> NDArray[Any]:
+        """Calibrated predictions of the reference rows, which tell where features are cut."""
+        if is_regressor(self.estimator):
+            return self.calibrator_.predict(scores, known)[0]
+        every = self.calibrator_.predict_all(scores, known)[0]
+        return every[:, 1] >= 0.5 if every.shape[1] == 2 else every.argmax(axis=1)
+
+    def _mondrian_labels(self, X: Any, n: int, labels: ArrayLike | None) -> NDArray[Any] | None:
+        """Mondrian labels of rows: those given, else what the parameter makes of `X`."""
+        if labels is None and self.mondrian is None:
+            return None
+        if labels is None:
+            labels = self.mondrian(X) if callable(self.mondrian) else column_of(X, self.mondrian)
+        labels = np.asarray(labels)
+        if labels.shape != (n,):
+            raise ValueError(f"mondrian must hold {n} labels, one per row. Got {labels.shape}.")
+        return labels
+
+    def _known(self, X: Any, n: int, mondrian: ArrayLike | None) -> Rows:
+        """What is known of the rows of a query."""
+        labels = self._mondrian_labels(X, n, mondrian)
+        known = self._categories
+        if known is None and labels is None:
+            return Rows()
+        if known is None or labels is None:
+            raise ValueError(
+                "mondrian labels must be given either in calibration and in every call, or never."
+            )
+        category = np.minimum(np.searchsorted(known, labels), len(known) - 1)
+        unknown = np.unique(labels[known[category] != labels])
+        if len(unknown):
+            raise ValueError(
+                f"mondrian must hold the categories of the calibration rows, {known.tolist()}. Got "
+                f"{unknown.tolist()} as well."
+            )
+        return Rows(category=category)
 
     def _forget(self) -> None:
         """Drop what an earlier fit left, so that a failing one leaves no mixture."""
@@ -352,49 +486,55 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
     # -- predict ----------------------------------------------------------------------------
 
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict the class with the higher calibrated probability, or the calibrated median.
+    def predict(self, X: Any, *, mondrian: ArrayLike | None = None) -> NDArray[Any]:
+        """Predict the class with the highest calibrated probability, or the calibrated median.
 
         Parameters
         ----------
         X : array-like of shape (n, n_features)
+        mondrian : array-like of shape (n,) or None, default=None
+            Mondrian categories of the rows, where calibration was given them.
 
         Returns
         -------
         ndarray of shape (n,)
             Class labels (a tie goes to the first class), or values in units of the target.
         """
-        value = self._predict(X)[0]
-        if is_regressor(self.estimator):
-            return value
-        return self.classes_[_both_classes(value).argmax(axis=1)]
+        value = self._predict(X, mondrian)[0]
+        return value if is_regressor(self.estimator) else self.classes_[value.argmax(axis=1)]
 
     @available_if(_is_classifier)
-    def predict_proba(self, X: Any) -> Floats:
-        """Calibrated class probabilities of rows, ndarray of shape (n, 2)."""
-        return _both_classes(self._predict(X)[0])
+    def predict_proba(self, X: Any, *, mondrian: ArrayLike | None = None) -> Floats:
+        """Calibrated class probabilities of rows, ndarray of shape (n, n_classes)."""
+        return self._predict(X, mondrian)[0]
 
     @available_if(_is_classifier)
-    def predict_proba_interval(self, X: Any) -> tuple[Floats, Floats, Floats]:
+    def predict_proba_interval(
+        self, X: Any, *, mondrian: ArrayLike | None = None
+    ) -> tuple[Floats, Floats, Floats]:
         """Calibrated class probabilities with their Venn-Abers bounds.
 
         Parameters
         ----------
         X : array-like of shape (n, n_features)
+        mondrian : array-like of shape (n,) or None, default=None
+            As in `predict`.
 
         Returns
         -------
-        proba, low, high : ndarrays of shape (n, 2)
+        proba, low, high : ndarrays of shape (n, n_classes)
         """
-        value, low, high = self._predict(X)
-        return (
-            _both_classes(value),
-            np.column_stack([1 - high, low]),
-            np.column_stack([1 - low, high]),
-        )
+        value, low, high = self._predict(X, mondrian)
+        return value, low, high
 
     @available_if(_is_regressor)
-    def predict_interval(self, X: Any, *, percentiles: tuple[float, float] = (5, 95)) -> Floats:
+    def predict_interval(
+        self,
+        X: Any,
+        *,
+        percentiles: tuple[float, float] = (5, 95),
+        mondrian: ArrayLike | None = None,
+    ) -> Floats:
         """Percentiles of the conformal predictive distribution of each row.
 
         Parameters
@@ -402,6 +542,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         X : array-like of shape (n, n_features)
         percentiles : pair of float
             ``0 < low <= 50 <= high < 100``; ``-inf`` or ``inf`` leave one end open.
+        mondrian : array-like of shape (n,) or None, default=None
+            As in `predict`.
 
         Returns
         -------
@@ -409,7 +551,33 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             In units of the target. Infinite where an end is open, or where the calibration set is
             too small for the percentile.
         """
-        return self._predict(X, percentiles=check_percentiles(percentiles))[1:].T
+        return self._predict(X, mondrian, percentiles=check_percentiles(percentiles))[1:].T
+
+    @available_if(_is_regressor)
+    def predict_event(
+        self, X: Any, threshold: Any, *, mondrian: ArrayLike | None = None
+    ) -> tuple[Floats, Floats, Floats]:
+        """Calibrated probability that the target is at most `threshold`, or within two bounds.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+        threshold : float, pair of float, or sequence of either
+            ``t`` for ``y <= t``, a tuple ``(t1, t2)`` for ``t1 < y <= t2``; or one of them per
+            row, as a list or an array of shape (n,) or (n, 2).
+        mondrian : array-like of shape (n,) or None, default=None
+            As in `predict`.
+
+        Returns
+        -------
+        proba, low, high : ndarrays of shape (n,)
+        """
+        self._calibrated()
+        events, event = check_threshold(threshold)
+        numbers, model = self._read(X, self._model_of(events))
+        known = self._known(X, len(numbers), mondrian)
+        value, low, high = model.predict(numbers, replace(known, event=_per_row(event, numbers)))
+        return value, low, high
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy of a classifier, or R² of a regressor, after calibration."""
@@ -418,9 +586,35 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         metric = r2_score if is_regressor(self.estimator) else accuracy_score
         return float(metric(y, self.predict(X), sample_weight=sample_weight))
 
-    def _predict(self, X: Any, **options: Any) -> Floats:
-        model = self._calibrated()
-        return model.predict(validated(self, X, reset=False)[1], **options)
+    def _predict(self, X: Any, mondrian: ArrayLike | None, **options: Any) -> Floats:
+        """Calibrated value, low and high, of all classes for a classifier."""
+        numbers, model = self._read(X, self._calibrated())
+        known = self._known(X, len(numbers), mondrian)
+        if model.classes is None:
+            return model.predict(numbers, known, **options)
+        return model.predict_all(numbers, known)
+
+    def _read(self, X: Any, model: CalibratedModel) -> tuple[Floats, CalibratedModel]:
+        """Return rows as numbers, and a model that knows every category among them."""
+        _, numbers, columns = encoded(self, X, columns=model.columns, reset=False)
+        return numbers, model if columns is model.columns else replace(model, columns=columns)
+
+    def _model_of(self, events: Floats | None) -> CalibratedModel:
+        """Return the calibrated model, of events where there are any."""
+        if events is None:
+            return self._calibrated()
+        with _GRID_LOCK:
+            if self._split is None:
+                data = self._calibration
+                self._split = EventSplit.fit(
+                    data.scores,
+                    data.y,
+                    difficulty=data.known.difficulty,
+                    category=data.known.category,
+                    seed=self._seed,
+                    summary=self.interval_summary,
+                )
+            return replace(self._calibrated(), calibrator=self._split.calibrator(events))
 
     # -- explain ----------------------------------------------------------------------------
 
@@ -429,55 +623,62 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         X: Any,
         *,
         kind: str = "factual",
+        threshold: Any = None,
         percentiles: tuple[float, float] = (5, 95),
+        labels: Any = None,
         features_to_ignore: ArrayLike | None = None,
+        mondrian: ArrayLike | None = None,
     ) -> Explanations:
         """Explain the calibrated prediction of each row.
 
         Parameters
         ----------
         X : array-like of shape (n, n_features)
-        kind : {"factual"}
-            Factual rules say what the present value of each feature does to the prediction.
+        kind : {"factual", "alternative"}
+            Factual rules say what the present value of each feature does to the prediction,
+            alternative rules what the prediction would be elsewhere.
+        threshold : float, pair of float, sequence of either, or None
+            Regression: explain the probability of an event, as in `predict_event`.
         percentiles : pair of float
             Regression: the interval that predictions and weights carry, as in `predict_interval`.
+        labels : label, array-like of shape (n,), "all" or None
+            Classification: whose probability is explained, for all rows or one label per row;
+            "all" explains every class of every row, one after the other. None: the positive class
+            of two, the predicted one of several.
         features_to_ignore : array-like or None
             Features that get no rule: names, indices or a mask of shape (n_features,).
+        mondrian : array-like of shape (n,) or None, default=None
+            As in `predict`.
 
         Returns
         -------
         Explanations
         """
-        plan = self._explaining_plan(kind)
+        self._calibrated()
+        if not isinstance(kind, str) or kind not in MAX_DEPTH:
+            raise ValueError(f"kind must be one of {sorted(MAX_DEPTH)}. Got {kind!r} instead.")
         classification = is_classifier(self.estimator)
         percentiles = check_percentiles(percentiles)
-        options = {} if classification else {"percentiles": percentiles}
-        rows = validated(self, X, reset=False)[1]
-        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(rows.shape[1])])
+        options = {} if classification or threshold is not None else {"percentiles": percentiles}
+        events, event = self._events(threshold)
+        plan = self._plan(kind, events)
+        numbers, model = self._read(X, plan.model)
+        plan = plan if model is plan.model else replace(plan, model=model)
+        known = replace(self._known(X, len(numbers), mondrian), event=_per_row(event, numbers))
+        explained = self._explained(labels, len(numbers))
+        names = self._names(numbers.shape[1])
         features = kept_features(features_to_ignore, names)
         config = self._checked_config()
-        with self._watched():
-            base, weights, report = _explain_rows(plan, rows, features, options, config)
-        self.execution_report_ = report
-        value, low, high = base
-        predicted = explained = None
-        if classification:
-            predicted = self.classes_[_both_classes(value).argmax(axis=1)]
-            explained = np.repeat(self.classes_[1:], len(rows))
-        return Explanations(
-            prediction=value,
-            prediction_low=low,
-            prediction_high=high,
-            weights=weights[0],
-            weights_low=weights[2],
-            weights_high=weights[1],
-            X=rows,
-            grid=plan.grid,
-            feature_names=tuple(str(name) for name in names),
-            predicted_class=predicted,
-            explained_class=explained,
+        with self._watched(), acquire_executor(config) as executor:
+            found = explain_rows(
+                plan, numbers, features, known, explained, options, executor, config
+            )
+        self.execution_report_ = found.report
+        return found.explanations(
+            kind=kind,
+            feature_names=names,
+            threshold=None if events is None else events[_event_of_each(event, numbers)],
             percentiles=options.get("percentiles"),
-            execution_report=report,
         )
 
     def explain_factual(self, X: Any, **options: Any) -> Explanations:
@@ -493,30 +694,62 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             )
         return self._model
 
-    def _explaining_plan(self, kind: str) -> ExplanationPlan:
-        """Return the plan of `kind`; its grid is built when it is first asked for."""
-        model = self._calibrated()
-        if not isinstance(kind, str) or kind not in MAX_DEPTH:
-            raise ValueError(f"kind must be one of {sorted(MAX_DEPTH)}. Got {kind!r} instead.")
+    def explore_alternatives(self, X: Any, **options: Any) -> Explanations:
+        """``explain(X, kind="alternative", **options)``."""
+        return self.explain(X, kind="alternative", **options)
+
+    def _events(self, threshold: Any) -> tuple[Floats | None, Ints | None]:
+        if threshold is None:
+            return None, None
+        if is_classifier(self.estimator):
+            raise ValueError(f"threshold is for regressors. Got {threshold!r} for a classifier.")
+        return check_threshold(threshold)
+
+    def _explained(self, labels: Any, n: int) -> Ints | None:
+        """Numbers of the classes to explain, ndarray of shape (n, c); None for the usual one."""
+        if labels is None:
+            return None
+        if is_regressor(self.estimator):
+            raise ValueError("labels are for classifiers. Got some for a regressor.")
+        if isinstance(labels, str) and labels == "all" and "all" not in self.classes_:
+            return np.tile(np.arange(len(self.classes_)), (n, 1))
+        wanted = np.full(n, labels) if np.ndim(labels) == 0 else np.asarray(labels)
+        if wanted.shape != (n,):
+            raise ValueError(f"labels must be one label, {n} labels or 'all'. Got {wanted.shape}.")
+        check_labels(wanted, self.classes_, what="labels")
+        return np.searchsorted(self.classes_, wanted)[:, None]
+
+    def _plan(self, kind: str, events: Floats | None) -> ExplanationPlan:
+        """Return the plan of `kind` and events; the grid is built when it is first asked for."""
+        key = kind, None if events is None else events.tobytes()
         with _GRID_LOCK:
-            if kind not in self._plans:
-                reference = self._reference
-                edges = fit_edges(
-                    reference.X,
-                    reference.target,
-                    classification=is_classifier(self.estimator),
-                    max_depth=MAX_DEPTH[kind],
-                )
-                grid = build_grid(reference.X, edges, self.sample_percentiles)
-                self._plans[kind] = ExplanationPlan(model, grid)
-            return self._plans[kind]
+            if (kind, None) not in self._plans:
+                grid = self._grid(MAX_DEPTH[kind])
+                keeps_regions = kind == "alternative"
+                self._plans[kind, None] = ExplanationPlan(self._model, grid, keeps_regions)
+            plan = self._plans[kind, None]
+        if events is None or key in self._plans:
+            return self._plans[key]
+        plan = replace(plan, model=self._model_of(events))
+        with _GRID_LOCK:
+            while len(self._plans) > KEPT_PLANS:
+                del self._plans[next(k for k in self._plans if k[1] is not None)]
+            return self._plans.setdefault(key, plan)
 
-    # -- small things -----------------------------------------------------------------------
+    def _grid(self, max_depth: int) -> Grid:
+        reference = self._reference
+        edges = fit_edges(
+            reference.X,
+            reference.target,
+            classification=is_classifier(self.estimator),
+            max_depth=max_depth,
+            uncut=reference.categories,
+        )
+        return build_grid(reference.X, edges, self.sample_percentiles, reference.categories)
 
-    @property
-    def _positive(self) -> Any:
-        """The class that scores speak of; None for regressors."""
-        return self.classes_[1] if is_classifier(self.estimator) else None
+    def _names(self, n_features: int) -> tuple[str, ...]:
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(n_features)])
+        return tuple(map(str, names))
 
     def _watched(self) -> AbstractContextManager[None]:
         return observe(*([ProgressHook()] if self.verbose else []))
@@ -525,47 +758,13 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         return validate(ParallelConfig() if self.parallel_config is None else self.parallel_config)
 
 
-def _explain_rows(
-    plan: ExplanationPlan,
-    rows: Floats,
-    features: NDArray[np.int64],
-    options: Mapping[str, Any],
-    config: ParallelConfig,
-) -> tuple[Floats, Floats, ExecutionReport]:
-    """Run the tiles, and put their results where they belong.
-
-    Returns
-    -------
-    base : ndarray of shape (3, n)
-        Calibrated value, low and high.
-    weights : ndarray of shape (3, n, n_features)
-        Base value minus the alternatives' value, low and high; 0 where there is no alternative.
-    report : ExecutionReport
-    """
-    shape = TileShape.of(plan.grid, features)
-    if shape.nbytes > config.memory_budget_bytes:
-        raise ValueError(
-            f"memory_budget_bytes must be at least {shape.nbytes}, the size of one tile of these "
-            f"data. Got {config.memory_budget_bytes}."
-        )
-    tiles = list(make_tiles(rows, shape, options))
-    base = np.empty((3, len(rows)))
-    weights = np.zeros((3, *rows.shape))
-    workload = Workload(
-        name="explain", n_tasks=len(tiles), payload_bytes=max(tile.rows.nbytes for tile in tiles)
-    )
-    with acquire_executor(config) as executor:
-        results = executor.map(explain_tile, tiles, shared=plan, workload=workload)
-        for result in results:
-            here = slice(result.start, result.start + result.alternative.shape[1])
-            if result.base is not None:
-                base[:, here] = result.base
-            weight = base[0, here, None] - result.alternative
-            weight[np.isnan(weight)] = 0.0  # no alternative
-            weights[:, here, result.features] = weight
-    return base, weights, results.report
+def _event_of_each(event: Ints | None, rows: Floats) -> Ints:
+    """Return the number of the event of each row."""
+    return np.zeros(len(rows), dtype=np.int64) if event is None else event
 
 
-def _both_classes(positive: Floats) -> Floats:
-    """Probabilities of both classes, shape (n, 2), from that of the positive one."""
-    return np.column_stack([1 - positive, positive])
+def _per_row(event: Ints | None, rows: Floats) -> Ints | None:
+    """Check that there is an event per row, where there is not one for all."""
+    if event is not None and len(event) != len(rows):
+        raise ValueError(f"threshold must hold one event per row, {len(rows)}. Got {len(event)}.")
+    return event

@@ -18,12 +18,12 @@ Ints = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class FoldData:
-    """What every fold shares: the unfitted estimator, the rows, and the positive class."""
+    """What every fold shares: the unfitted estimator, the rows, and the classes."""
 
     estimator: Any
     X: Any
     y: NDArray[Any]
-    positive: Any = None
+    classes: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ def run_fold(data: FoldData, fold: Fold) -> Any:
         estimator.fit(X, y)
     if fold.held_out is None:
         return estimator
-    return estimator_scores(estimator, safe_indexing(data.X, fold.held_out), data.positive)
+    return estimator_scores(estimator, safe_indexing(data.X, fold.held_out), data.classes)
 
 
 def plan_folds(

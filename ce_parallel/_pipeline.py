@@ -132,7 +132,15 @@ def _in_raw_units(grid: Grid, steps: list[Any]) -> Grid:
     return replace(
         grid,
         edges=tuple(undo(edges, np.full(len(edges), f)) for f, edges in enumerate(grid.edges)),
+        categories=tuple(
+            None if codes is None else undo(codes, np.full(len(codes), f))
+            for f, codes in enumerate(grid.categories)
+        ),
         values=undo(grid.values, value_features),
         lower=undo(grid.lower, cell_features),
         upper=undo(grid.upper, cell_features),
+        category=undo(grid.category, cell_features),
+        region_lower=undo(grid.region_lower, region_features),
+        region_upper=undo(grid.region_upper, region_features),
+        region_category=undo(grid.region_category, region_features),
     )

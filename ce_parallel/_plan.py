@@ -9,18 +9,21 @@ A plan is never changed; to change something, make another. It is sent to each w
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ce_parallel._version import __version__
-from ce_parallel.calibration import ConformalPredictiveSystem, InductiveVennAbers
+from ce_parallel.calibration import Rows, reshape_scores
 from ce_parallel.rules import Grid
 from ce_parallel.utils import Columns, estimator_scores
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.integer]
+
+EVERY_ROW = Rows()
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,36 +36,82 @@ class CalibratedModel:
         A fitted classifier or regressor.
     columns : Columns
         Turns blocks of numbers into what the estimator was fitted on.
-    calibrator : InductiveVennAbers or ConformalPredictiveSystem
-        Turns the estimator's scores into value, low and high.
-    positive : class label or None
-        The class that the scores speak of; None for regressors.
+    calibrator : calibrator
+        Turns scores and what is known of the rows into value, low and high.
+    classes : ndarray of shape (n_classes,) or None
+        The classes, ascending; None for regressors.
+    difficulty : object or None
+        Its ``apply(X)`` says how difficult rows are.
     version : str
         The version of this package that made it.
     """
 
     estimator: Any
     columns: Columns
-    calibrator: InductiveVennAbers | ConformalPredictiveSystem
-    positive: Any = None
+    calibrator: Any
+    classes: NDArray[Any] | None = None
+    difficulty: Any = None
     version: str = __version__
 
-    def predict(self, X: Floats, **options: Any) -> Floats:
-        """Calibrated value, low and high of rows of numbers.
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, 0 for regressors."""
+        return 0 if self.classes is None else len(self.classes)
+
+    def measure(self, X: Floats) -> tuple[Floats, Floats | None]:
+        """Return the estimator's scores of rows of numbers, and how difficult they are."""
+        difficulty = None if self.difficulty is None else difficulty_of(self.difficulty, X)
+        scores = estimator_scores(self.estimator, self.columns.restore(X), self.classes)
+        if difficulty is None or self.classes is None:
+            return scores, difficulty
+        return reshape_scores(scores, difficulty), None
+
+    def calibrate(
+        self,
+        measured: tuple[Floats, Floats | None],
+        rows: Rows = EVERY_ROW,
+        explained: Ints | None = None,
+        **options: Any,
+    ) -> tuple[Floats, Floats | None]:
+        """Calibrate what `measure` returned.
 
         Parameters
         ----------
-        X : ndarray of shape (n, n_features)
+        measured : pair of ndarrays
+        rows : Rows
+            What is known of each row.
+        explained : ndarray of shape (n, c) or None
+            Class numbers that are asked for. None: class 1 of two; a regressor's only quantity.
         **options
             Passed to the calibrator: ``percentiles`` for a regressor.
 
         Returns
         -------
-        ndarray of shape (3, n)
+        calibrated : ndarray of shape (3, c, n)
+            Value, low and high; c is 1 where `explained` is None.
+        every : ndarray of shape (n, n_classes) or None
+            Values of all classes, where `explained` was given.
         """
-        rows = self.columns.restore(X)
-        scores = estimator_scores(self.estimator, rows, self.positive)
-        return self.calibrator.predict(scores, **options)
+        scores, difficulty = measured
+        if difficulty is not None:
+            rows = replace(rows, difficulty=difficulty)
+        if explained is None:
+            return self.calibrator.predict(scores, rows, **options)[:, None], None
+        every = self.calibrator.predict_all(scores, rows)
+        chosen = np.take_along_axis(every, explained[None], axis=2)
+        return np.ascontiguousarray(chosen.transpose(0, 2, 1)), every[0]
+
+    def predict(self, X: Floats, rows: Rows = EVERY_ROW, **options: Any) -> Floats:
+        """Calibrated value, low and high of rows of numbers, ndarray of shape (3, n).
+
+        Of class 1 for a classifier of two; `predict_all` is for more.
+        """
+        return self.calibrate(self.measure(X), rows, **options)[0][:, 0]
+
+    def predict_all(self, X: Floats, rows: Rows = EVERY_ROW) -> Floats:
+        """Calibrated probabilities of all classes, ndarray of shape (3, n, n_classes)."""
+        every: Floats = self.calibrator.predict_all(self.measure(X)[0], rows)
+        return every
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["version"] != __version__:
@@ -77,11 +126,33 @@ class CalibratedModel:
 
 @dataclass(frozen=True, eq=False)
 class ExplanationPlan:
-    """A calibrated model and the grid of one kind of explanation."""
+    """A calibrated model and the grid of one kind of explanation.
+
+    Attributes
+    ----------
+    model : CalibratedModel
+    grid : Grid
+    keeps_regions : bool
+        Whether the prediction of each alternative region is wanted, not their mean alone.
+    """
 
     model: CalibratedModel
     grid: Grid
+    keeps_regions: bool = False
 
-    def predict(self, X: Floats, **options: Any) -> Floats:
-        """See `CalibratedModel.predict`."""
-        return self.model.predict(X, **options)
+
+def difficulty_of(estimator: Any, X: Floats) -> Floats:
+    """Return how difficult rows are, ndarray of shape (n,).
+
+    Raises
+    ------
+    ValueError
+        If `estimator` does not say so in finite numbers, one per row.
+    """
+    difficulty = np.asarray(estimator.apply(X), dtype=np.float64)
+    if difficulty.shape != (len(X),) or not np.isfinite(difficulty).all():
+        raise ValueError(
+            f"difficulty.apply must return finite numbers of shape ({len(X)},). Got shape "
+            f"{difficulty.shape} from {estimator!r}."
+        )
+    return difficulty

@@ -1,10 +1,12 @@
 """Split conformal predictive systems (CPS) for regression.
 
-    residuals --sort--> alphas;    y_hat + alphas[index(percentile)] -> value, low, high
+    residuals / sigma --sort--> alphas
+    y_hat + sigma * alphas[index(percentile)] -> value, low, high
 
 Vovk, Shen, Manokhin & Xie (2019), "Nonparametric predictive distributions based on conformal
 prediction", Machine Learning 108; as used by Löfström et al. (2025), "Calibrated explanations
-for regression", Machine Learning 114:100. Unsmoothed: nothing here is random.
+for regression", Machine Learning 114:100. Unsmoothed: nothing here is random. Sigma is the
+difficulty of a row; without it all rows are equally difficult, and sigma is 1.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ce_parallel.calibration._rows import NOTHING_KNOWN, Rows
+
 Floats = NDArray[np.float64]
 
 
@@ -26,23 +30,38 @@ class ConformalPredictiveSystem:
     Attributes
     ----------
     alphas : ndarray of shape (n,)
-        Residuals ``y - y_hat`` of the calibration rows, ascending, in units of the target.
+        Residuals ``y - y_hat`` of the calibration rows, ascending, in units of the target; divided
+        by the difficulty of their row if there is one.
     """
 
     alphas: Floats
 
     @classmethod
-    def fit(cls, residuals: ArrayLike) -> ConformalPredictiveSystem:
-        """Sort residuals ``y - y_hat``, array-like of shape (n,)."""
-        return cls(np.sort(np.asarray(residuals, dtype=np.float64)))
+    def fit(
+        cls, residuals: ArrayLike, difficulty: ArrayLike | None = None
+    ) -> ConformalPredictiveSystem:
+        """Sort residuals ``y - y_hat``, array-like of shape (n,).
 
-    def predict(self, y_hat: Floats, percentiles: tuple[float, float] = (5, 95)) -> Floats:
+        With `difficulty`, array-like of shape (n,), positive, every `predict` needs it too.
+        """
+        alphas = np.asarray(residuals, dtype=np.float64)
+        return cls(np.sort(alphas if difficulty is None else alphas / np.asarray(difficulty)))
+
+    def predict(
+        self,
+        y_hat: Floats,
+        rows: Rows = NOTHING_KNOWN,
+        *,
+        percentiles: tuple[float, float] = (5, 95),
+    ) -> Floats:
         """Median and interval of the predictive distribution of each prediction.
 
         Parameters
         ----------
         y_hat : ndarray of shape (n,)
             Predictions of the underlying model.
+        rows : Rows
+            ``rows.difficulty`` widens the distribution of each row.
         percentiles : pair of float
             Lower and upper percentile, see `check_percentiles`.
 
@@ -52,9 +71,12 @@ class ConformalPredictiveSystem:
             Median, low and high. A bound that the calibration set is too small to give, or that
             was not asked for, is infinite.
         """
+        sigma = 1.0 if rows.difficulty is None else rows.difficulty
         low, high = percentiles
-        median = (y_hat + self._lower(50) + (y_hat + self._upper(50))) / 2
-        return np.stack([median, y_hat + self._lower(low), y_hat + self._upper(high)])
+        median = (y_hat + sigma * self._lower(50) + (y_hat + sigma * self._upper(50))) / 2
+        return np.stack(
+            [median, y_hat + sigma * self._lower(low), y_hat + sigma * self._upper(high)]
+        )
 
     def _lower(self, q: float) -> float:
         """Largest residual that is a valid lower end at percentile `q`."""

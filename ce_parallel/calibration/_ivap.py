@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ce_parallel.calibration._rows import NOTHING_KNOWN, Rows
+
 Floats = NDArray[np.float64]
 
 SUMMARIES: dict[str, Callable[[Floats, Floats], Floats]] = {
@@ -86,12 +88,14 @@ class InductiveVennAbers:
         table = np.stack([SUMMARIES[summary](low, high), low, high])
         return cls(knots, table, test_decimals)
 
-    def predict(self, scores: Floats) -> Floats:
+    def predict(self, scores: Floats, rows: Rows = NOTHING_KNOWN) -> Floats:
         """Calibrate scores.
 
         Parameters
         ----------
         scores : ndarray of shape (n,)
+        rows : Rows
+            Not needed.
 
         Returns
         -------

@@ -1,16 +1,20 @@
 """Rules: where the feature space is cut, what is tried instead, and what came of it.
 
-    _discretize   reference rows and their predictions -> edges of each feature
-    _grid         edges and reference rows -> cells, alternative regions, perturbation values
+    _discretize   reference rows and their predictions -> edges (or categories) of each feature
+    _grid         edges, categories, reference rows -> cells, alternative regions, their values
     _block        plan and tile -> mean prediction of the alternative regions (runs in workers)
-    _text         a region of a feature -> a sentence such as "2.00 < age <= 3.50"
+    _filters      rules -> which of them support, or change, the prediction
+    _ranking      rules -> the order of their importance
+    _text         a region of a feature -> a sentence such as "2.00 < age <= 3.50" or "deck = C"
 
 The grid is computed once per fit and kind. Everything ragged is flat arrays plus pointers.
 """
 
-from ce_parallel.rules._block import Tile, TileResult, TileShape, explain_tile, make_tiles
-from ce_parallel.rules._discretize import MAX_DEPTH, fit_edges
+from ce_parallel.rules._block import Tile, TileResult, TileShape, explain_tile, make_tiles, ranges
+from ce_parallel.rules._discretize import MAX_DEPTH, fit_categories, fit_edges
+from ce_parallel.rules._filters import select_rules
 from ce_parallel.rules._grid import Grid, build_grid
+from ce_parallel.rules._ranking import rank_by_ensured, rank_by_uncertainty, rank_by_weight
 from ce_parallel.rules._text import rule_text
 
 __all__ = [
@@ -21,7 +25,13 @@ __all__ = [
     "TileShape",
     "build_grid",
     "explain_tile",
+    "fit_categories",
     "fit_edges",
     "make_tiles",
+    "rank_by_ensured",
+    "rank_by_uncertainty",
+    "rank_by_weight",
+    "ranges",
     "rule_text",
+    "select_rules",
 ]

@@ -1,10 +1,11 @@
 """Explain a tile: a range of rows times a set of features, with one estimator call.
 
-    rows (n, d) --repeat, fill--> block (n_values, d) --predict, calibrate--> (3, n_values)
-      --reduceat over regions--> (3, n_regions) --reduceat over cells--> alternative (3, n, m)
+    rows (n, d) --repeat, fill--> block (n_values, d) --measure, calibrate--> (3, c, n_values)
+      --reduceat over regions--> (3, c, n_regions) --reduceat over cells--> (3, c, n, m)
 
-`explain_tile` is the only function here that runs in workers. Sums run along one region at a
-time, so that no number depends on how rows were split into tiles.
+c is the number of classes explained: 1, unless all are asked for. `explain_tile` is the only
+function here that runs in workers. Sums run along one region at a time, so that no number depends
+on how rows were split into tiles.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ce_parallel.calibration import Rows
 from ce_parallel.rules._grid import Grid
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+Ints = NDArray[np.integer]
 
 # Rows and bytes of a perturbed block, chosen by tests/benchmarks/bench_tiles.py: smaller tiles pay
 # a forest's fixed cost per call more often, larger ones leave a second worker without work.
@@ -27,31 +29,60 @@ TILE_ROWS = 16384
 TILE_BYTES = 8 * 2**20
 
 
-class Plan(Protocol):
-    """What a tile needs of the frozen plan."""
+class Model(Protocol):
+    """What predicts the rows of a tile, see `CalibratedModel`."""
 
     @property
-    def grid(self) -> Grid:
-        """Where features are cut, and what is tried instead."""
+    def n_classes(self) -> int: ...
 
-    def predict(self, X: Floats, **options: Any) -> Floats:
-        """Calibrated value, low and high of rows, ndarray of shape (3, n)."""
+    def measure(self, X: Floats) -> tuple[Floats, Floats | None]: ...
+
+    def calibrate(
+        self,
+        measured: tuple[Floats, Floats | None],
+        rows: Rows,
+        explained: Ints | None,
+        **options: Any,
+    ) -> tuple[Floats, Floats | None]: ...
+
+
+class Plan(Protocol):
+    """What a tile needs of the frozen plan, see `ExplanationPlan`."""
+
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def keeps_regions(self) -> bool: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One item of work: `rows` starting at row number `start`, and the `features` to vary."""
+    """One item of work: `rows` starting at row number `start`, and the `features` to vary.
+
+    Attributes
+    ----------
+    known : Rows
+        What is known of each row.
+    explained : ndarray of shape (n, c) or None
+        Class numbers to explain; None: the likeliest of several, class 1 of two.
+    """
 
     start: int
     rows: Floats
     features: Ints
     with_base: bool
+    known: Rows
+    explained: Ints | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class TileResult:
-    """What came of a tile.
+    """What came of a tile of n rows, m features and c explained classes.
 
     Attributes
     ----------
@@ -59,17 +90,26 @@ class TileResult:
         Number of the first row.
     features : ndarray of shape (m,)
         The features that were varied.
-    base : ndarray of shape (3, n) or None
+    base : ndarray of shape (3, c, n) or None
         Calibrated value, low and high of the rows themselves, where the tile asked for them.
-    alternative : ndarray of shape (3, n, m)
+    likeliest : ndarray of shape (n,) or None
+        The most probable class of each row, if there are more than two.
+    alternative : ndarray of shape (3, c, n, m)
         Mean over the alternative regions of the mean calibrated value, low and high of each;
         NaN where there is no alternative region.
+    regions : ndarray of shape (3, c, n_regions) or None
+        The means of each region, in the order of rows, features and regions.
+    likeliest_there : ndarray of shape (n_regions,) or None
+        The most probable class in each region, if there are more than two.
     """
 
     start: int
     features: Ints
     base: Floats | None
+    likeliest: Ints | None
     alternative: Floats
+    regions: Floats | None
+    likeliest_there: Ints | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,58 +143,103 @@ class TileShape:
         return cls(n_rows, groups, 8 * n_columns * n_rows * (largest + 1))
 
 
-def make_tiles(X: Floats, shape: TileShape, options: Mapping[str, Any]) -> Iterator[Tile]:
+def make_tiles(
+    X: Floats,
+    shape: TileShape,
+    known: Rows,
+    explained: Ints | None,
+    options: Mapping[str, Any],
+) -> Iterator[Tile]:
     """Cut rows into tiles; the first tile of each range of rows asks for the rows themselves."""
     for start in range(0, len(X), shape.n_rows):
-        rows = X[start : start + shape.n_rows]
+        here = slice(start, start + shape.n_rows)
+        wanted = None if explained is None else explained[here]
         for i, group in enumerate(shape.groups):
-            yield Tile(start, rows, group, with_base=i == 0, options=options)
+            yield Tile(start, X[here], group, i == 0, known.take(here), wanted, options)
 
 
 def explain_tile(plan: Plan, tile: Tile) -> TileResult:
     """Predict the alternatives of every (row, feature) of a tile with one estimator call."""
-    grid, n = plan.grid, len(tile.rows)
+    grid, model, n = plan.grid, plan.model, len(tile.rows)
+    several = model.n_classes > 2
     cells = grid.cells_of(tile.rows, tile.features)
-    base_rows = tile.rows if tile.with_base else tile.rows[:0]
-    block = np.concatenate([base_rows, _perturbed(grid, tile, cells)])
-    predicted = plan.predict(block, **tile.options) if len(block) else np.empty((3, 0))
-    split = len(base_rows)
-    alternative = _cell_means(grid, cells.ravel(), predicted[:, split:])
+    ahead = n if tile.with_base or several else 0  # the class to explain is that of the row
+    perturbed, owner = _perturbed(grid, tile, cells)
+    block = np.concatenate([tile.rows[:ahead], perturbed])
+    if len(block):
+        scores, difficulty = model.measure(block)
+    else:
+        scores, difficulty = np.empty((0, *[model.n_classes] * bool(model.n_classes))), None
+
+    def calibrated(part: slice, rows: Rows, wanted: Ints | None) -> tuple[Floats, Floats | None]:
+        measured = scores[part], None if difficulty is None else difficulty[part]
+        return model.calibrate(measured, rows, wanted, **tile.options)
+
+    explained, likeliest, base = tile.explained, None, None
+    if several and explained is None:  # any class will do to find the likeliest
+        explained = np.zeros((n, 1), dtype=np.int64)
+    if ahead:
+        base, every = calibrated(slice(ahead), tile.known, explained)
+        likeliest = None if every is None else every.argmax(axis=1)
+        if several and tile.explained is None:
+            assert likeliest is not None
+            explained = likeliest[:, None]
+            base, _ = calibrated(slice(ahead), tile.known, explained)
+    wanted = None if explained is None else explained[owner]
+    predicted, every = calibrated(slice(ahead, None), tile.known.take(owner), wanted)
+    sizes = _sizes_of_regions(grid, cells.ravel())
+    means = _means(predicted, sizes)
+    there = None
+    if several and plan.keeps_regions:
+        assert every is not None
+        there = _means(every.T, sizes).argmax(axis=0)
+    alternative = _means_of_cells(grid, cells.ravel(), means)
     return TileResult(
         start=tile.start,
         features=tile.features,
-        base=predicted[:, :split] if tile.with_base else None,
-        alternative=alternative.reshape(3, n, len(tile.features)),
+        base=base if tile.with_base else None,
+        likeliest=likeliest,
+        alternative=alternative.reshape(*predicted.shape[:2], n, len(tile.features)),
+        regions=means if plan.keeps_regions else None,
+        likeliest_there=there,
     )
 
 
-def _perturbed(grid: Grid, tile: Tile, cells: Ints) -> Floats:
-    """Copies of each row, one per value tried instead of a present one, in row-major order."""
+def _perturbed(grid: Grid, tile: Tile, cells: Ints) -> tuple[Floats, Ints]:
+    """Copies of each row, one per value tried instead of a present one, and whose copies."""
     counts = grid.values_per_cell[cells]
-    block = np.repeat(tile.rows, counts.sum(axis=1), axis=0)
+    owner = np.repeat(np.arange(len(tile.rows)), counts.sum(axis=1))
+    block = tile.rows[owner]
     columns = np.repeat(np.broadcast_to(tile.features, counts.shape), counts.ravel())
     first = grid.value_ptr[grid.region_ptr[cells]]
-    values = grid.values[_ranges(first.ravel(), counts.ravel())]
+    values = grid.values[ranges(first.ravel(), counts.ravel())]
     block[np.arange(len(block)), columns] = values
-    return block
+    return block, owner
 
 
-def _cell_means(grid: Grid, cells: Ints, predicted: Floats) -> Floats:
-    """Unweighted mean over each cell's regions of the mean over each region's values."""
+def _sizes_of_regions(grid: Grid, cells: Ints) -> Ints:
+    """How many values each region of each cell has, one cell after the other."""
+    regions = ranges(grid.region_ptr[cells], np.diff(grid.region_ptr)[cells])
+    return np.diff(grid.value_ptr)[regions]
+
+
+def _means(values: Floats, sizes: Ints) -> Floats:
+    """Mean over consecutive stretches of the last axis, none of them empty."""
+    if not len(sizes):
+        return np.empty((*values.shape[:-1], 0))
+    return np.add.reduceat(values, np.cumsum(sizes) - sizes, axis=-1) / sizes
+
+
+def _means_of_cells(grid: Grid, cells: Ints, by_region: Floats) -> Floats:
+    """Unweighted mean over the regions of each cell, NaN where there is none."""
     n_regions = np.diff(grid.region_ptr)[cells]
-    regions = _ranges(grid.region_ptr[cells], n_regions)
-    sizes = np.diff(grid.value_ptr)[regions]
-    means = np.full((3, len(cells)), np.nan)
-    if len(regions):
-        by_region = np.add.reduceat(predicted, np.cumsum(sizes) - sizes, axis=1) / sizes
-        filled = n_regions > 0
-        counts = n_regions[filled]
-        sums = np.add.reduceat(by_region, np.cumsum(counts) - counts, axis=1)
-        means[:, filled] = sums / counts
+    filled = n_regions > 0
+    means = np.full((*by_region.shape[:-1], len(cells)), np.nan)
+    means[..., filled] = _means(by_region, n_regions[filled])
     return means
 
 
-def _ranges(starts: Ints, counts: Ints) -> Ints:
+def ranges(starts: Ints, counts: Ints) -> Ints:
     """Concatenate ``arange(start, start + count)`` of every pair."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0

@@ -9,13 +9,18 @@ from ce_parallel.utils._checks import (
     check_estimator,
     check_labels,
     check_sample_percentiles,
+    classes_of,
     draw_seed,
+    feature_indices,
     kept_features,
-    two_classes,
+    seed_of,
 )
-from ce_parallel.utils._columns import Columns, is_frame
+from ce_parallel.utils._columns import CodedColumn, Columns, column_of, is_frame
 from ce_parallel.utils._sklearn import (
+    HasMethods,
+    Interval,
     StrOptions,
+    encoded,
     estimator_scores,
     fill_random_states,
     safe_indexing,
@@ -23,17 +28,24 @@ from ce_parallel.utils._sklearn import (
 )
 
 __all__ = [
+    "CodedColumn",
     "Columns",
+    "HasMethods",
+    "Interval",
     "StrOptions",
     "check_estimator",
     "check_labels",
     "check_sample_percentiles",
+    "classes_of",
+    "column_of",
     "draw_seed",
+    "encoded",
     "estimator_scores",
+    "feature_indices",
     "fill_random_states",
     "is_frame",
     "kept_features",
+    "seed_of",
     "safe_indexing",
-    "two_classes",
     "validated",
 ]

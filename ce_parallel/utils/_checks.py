@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier, is_regressor
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 
 
 def draw_seed(random_state: Any) -> int:
@@ -46,53 +47,73 @@ def check_sample_percentiles(percentiles: ArrayLike) -> None:
         )
 
 
-def two_classes(y: NDArray[Any]) -> NDArray[Any]:
-    """Return the two classes in `y`, ascending; raise a ValueError if it holds any other number."""
+def seed_of(random_state: Any) -> int:
+    """Return an int as it is; draw a seed from anything else."""
+    if isinstance(random_state, (int, np.integer)):
+        return int(random_state)
+    return draw_seed(random_state)
+
+
+def classes_of(y: NDArray[Any]) -> NDArray[Any]:
+    """Return the classes in `y`, ascending; raise a ValueError if there is only one."""
     check_classification_targets(y)
     classes = np.unique(y)
     if len(classes) == 1:
-        raise ValueError(f"y must hold two classes. Got one class only: {classes.tolist()[0]!r}.")
-    if len(classes) > 2:
         raise ValueError(
-            "Only binary classification is supported. The type of the target is "
-            f"{type_of_target(y)}. Got {len(classes)} classes; merge them into two."
+            f"y must hold at least two classes. Got one class only: {classes.tolist()[0]!r}."
         )
     return classes
 
 
-def check_labels(y: NDArray[Any], classes: NDArray[Any]) -> None:
+def check_labels(y: NDArray[Any], classes: NDArray[Any], what: str = "y") -> None:
     """Raise a ValueError if `y` holds a label that the estimator does not know."""
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
         raise ValueError(
-            f"y must hold the classes that the estimator knows, {classes.tolist()}. Got "
+            f"{what} must hold classes that the estimator knows, {classes.tolist()}. Got "
             f"{unknown.tolist()} as well."
         )
 
 
-def kept_features(ignored: ArrayLike | None, names: Any) -> NDArray[np.int64]:
+def kept_features(ignored: ArrayLike | None, names: Sequence[Any]) -> NDArray[np.int64]:
     """Indices of the features that are not ignored; `ignored` holds names, indices or a mask."""
+    return np.delete(np.arange(len(names)), feature_indices(ignored, names, "features_to_ignore"))
+
+
+def feature_indices(
+    which: ArrayLike | None, names: Sequence[Any], parameter: str
+) -> NDArray[np.int64]:
+    """Indices of features that are given by names, indices or a mask.
+
+    Parameters
+    ----------
+    which : array-like or None
+        None: no feature. A name stands for every feature that bears it.
+    names : sequence of n_features names
+    parameter : str
+        What errors call `which`.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or an index or mask does not fit.
+    """
     n = len(names)
-    if ignored is None:
-        return np.arange(n)
-    ignored = np.atleast_1d(np.asarray(ignored))
-    if ignored.dtype.kind in "OU":
-        lookup = {name: i for i, name in enumerate(names)}
-        unknown = [name for name in ignored.tolist() if name not in lookup]
+    if which is None:
+        return np.empty(0, dtype=np.int64)
+    given = np.atleast_1d(np.asarray(which))
+    if given.dtype.kind in "OU":
+        wanted, known = set(given.tolist()), set(names)
+        unknown = [name for name in given.tolist() if name not in known]
         if unknown:
-            raise ValueError(f"features_to_ignore names {unknown}. Known are {list(lookup)}.")
-        ignored = np.array([lookup[name] for name in ignored.tolist()], dtype=np.int64)
-    if ignored.dtype.kind == "b":
-        if ignored.shape != (n,):
-            raise ValueError(
-                f"A mask in features_to_ignore must have shape ({n},). Got {ignored.shape}."
-            )
-        return np.flatnonzero(~ignored)
-    if ignored.size and (
-        ignored.dtype.kind not in "iu" or ignored.min() < -n or ignored.max() >= n
-    ):
+            raise ValueError(f"{parameter} names {unknown}. Known are {list(names)}.")
+        return np.array([i for i, name in enumerate(names) if name in wanted], dtype=np.int64)
+    if given.dtype.kind == "b":
+        if given.shape != (n,):
+            raise ValueError(f"A mask in {parameter} must have shape ({n},). Got {given.shape}.")
+        return np.flatnonzero(given)
+    if given.size and (given.dtype.kind not in "iu" or given.min() < -n or given.max() >= n):
         raise ValueError(
-            f"features_to_ignore must hold names, a mask or indices below {n}. Got "
-            f"{ignored.tolist()}."
+            f"{parameter} must hold names, a mask or indices below {n}. Got {given.tolist()}."
         )
-    return np.delete(np.arange(n), ignored.astype(np.int64))
+    return given.astype(np.int64) % max(n, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import joblib
@@ -9,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.utils import _safe_indexing as safe_indexing
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import validate_data
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_array, check_X_y, validate_data
 
 from ce_parallel.utils._columns import Columns, is_frame
 
 __all__ = [
+    "HasMethods",
+    "Interval",
     "StrOptions",
+    "encoded",
     "estimator_scores",
     "fill_random_states",
     "safe_indexing",
@@ -24,7 +28,13 @@ __all__ = [
 
 
 def validated(estimator: Any, X: Any, *target: Any, reset: bool) -> tuple[Any, ...]:
-    """Validate input as scikit-learn does.
+    """Validate rows without categorical features: `encoded` without the columns."""
+    rows, numbers, _, *y = encoded(estimator, X, *target, columns=Columns.of(X), reset=reset)
+    return rows, numbers, *y
+
+
+def encoded(estimator: Any, X: Any, *target: Any, columns: Columns, reset: bool) -> tuple[Any, ...]:
+    """Validate input as scikit-learn does, and turn it into numbers.
 
     Parameters
     ----------
@@ -34,6 +44,8 @@ def validated(estimator: Any, X: Any, *target: Any, reset: bool) -> tuple[Any, .
         NaN is left for the wrapped estimator to judge.
     *target : array-like of shape (n,)
         `y`, where there is one.
+    columns : Columns
+        What `X` should look like: ``Columns.of(X, ...)`` in fit, the same later.
     reset : bool
         Whether to set the two attributes (fit) or to compare with them.
 
@@ -44,25 +56,34 @@ def validated(estimator: Any, X: Any, *target: Any, reset: bool) -> tuple[Any, .
     numbers : ndarray of shape (n, n_features)
         The same rows as float64, never the caller's own array: it may be kept, or be given to an
         estimator that writes into it.
+    columns : Columns
+        Restores `numbers`: the one given, or one that knows more values, see `Columns.encode`.
     y : ndarray of shape (n,)
         Only where it was given.
     """
-    Columns.of(X)  # its message is clearer than that of a failed conversion
-    checks = {"dtype": np.float64, "ensure_all_finite": "allow-nan", "reset": reset}
-    numeric = not is_classifier(estimator)
+    checks = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
     if target:
-        checked, y = validate_data(estimator, X, *target, y_numeric=numeric, **checks)
+        checks["y_numeric"] = not is_classifier(estimator)
+    if is_frame(X) or columns.coded:
+        # Names and number of columns first: `encode` relies on them.
+        validate_data(estimator, X, *target, reset=reset, skip_check_array=True)
+        numbers, columns = columns.encode(X)
+        check = check_X_y if target else partial(check_array, input_name="X")
+        checked = check(numbers, *target, estimator=estimator, **checks)
     else:
-        checked, y = validate_data(estimator, X, **checks), None
-    # Not scikit-learn's copy=True: some versions miss arrays that share a frame's memory.
-    numbers = checked.copy()
-    rows = X if is_frame(X) else numbers
+        checked = validate_data(estimator, X, *target, reset=reset, **checks)
+        # Not scikit-learn's copy=True: some versions miss arrays that share a frame's memory.
+        numbers = (checked[0] if target else checked).copy()
+    rows = X if is_frame(X) else columns.restore(numbers)
     if not target:
-        return rows, numbers
-    return rows, numbers, y.astype(np.float64) if numeric else y
+        return rows, numbers, columns
+    y = checked[1]
+    return rows, numbers, columns, y if is_classifier(estimator) else y.astype(np.float64)
 
 
-def estimator_scores(estimator: Any, X: Any, positive: Any = None) -> NDArray[np.float64]:
+def estimator_scores(
+    estimator: Any, X: Any, classes: NDArray[Any] | None = None
+) -> NDArray[np.float64]:
     """Scores of rows under a fitted estimator: the one place where it predicts.
 
     Runs under a sequential joblib: a forest with ``n_jobs=2`` sums its trees in the order in which
@@ -73,23 +94,23 @@ def estimator_scores(estimator: Any, X: Any, positive: Any = None) -> NDArray[np
     estimator : estimator
         A fitted classifier or regressor.
     X : ndarray or DataFrame of shape (n, n_features)
-    positive : class label or None
-        The class whose probability is wanted; None for regressors. The probability of a class
-        that the estimator has not seen is 0.
+    classes : ndarray of shape (n_classes,) or None
+        The classes whose probabilities are wanted, ascending; None for regressors. The probability
+        of a class that the estimator has not seen is 0.
 
     Returns
     -------
-    ndarray of shape (n,)
+    ndarray of shape (n,) or (n, n_classes)
 
     Raises
     ------
     ValueError
         If the estimator returns NaN, infinity, or another shape than it should.
     """
-    verb = "predict" if positive is None else "predict_proba"
+    verb = "predict" if classes is None else "predict_proba"
     with joblib.parallel_config(backend="sequential"):
         predicted = np.asarray(getattr(estimator, verb)(X), dtype=np.float64)
-    if positive is None:
+    if classes is None:
         expected: tuple[int, ...] = (len(X),)
         predicted = predicted.reshape(expected) if predicted.shape == (len(X), 1) else predicted
     else:
@@ -99,10 +120,11 @@ def estimator_scores(estimator: Any, X: Any, positive: Any = None) -> NDArray[np
         raise ValueError(
             f"{verb} of {estimator!r} must return finite numbers of shape {expected}. Got {got}."
         )
-    if positive is None:
+    if classes is None or np.array_equal(estimator.classes_, classes):
         return predicted
-    column = np.flatnonzero(estimator.classes_ == positive)
-    return predicted[:, column[0]] if len(column) else np.zeros(len(X))
+    scores = np.zeros((len(X), len(classes)))
+    scores[:, np.searchsorted(classes, estimator.classes_)] = predicted
+    return scores
 
 
 def fill_random_states(estimator: Any, seed: np.random.SeedSequence) -> Any:

@@ -5,7 +5,7 @@ from math import ceil, floor, inf
 import numpy as np
 import pytest
 
-from ce_parallel.calibration import ConformalPredictiveSystem, check_percentiles
+from ce_parallel.calibration import ConformalPredictiveSystem, Rows, check_percentiles
 
 
 @pytest.mark.parametrize("n", [1, 2, 18, 19, 99, 100])
@@ -21,12 +21,26 @@ def test_agrees_with_its_definition(n, percentiles):
     def upper(q):
         return alphas[min(ceil(q / 100 * (n + 1)), n + 1)]
 
-    median, low, high = ConformalPredictiveSystem.fit(residuals).predict(y_hat, percentiles)
+    median, low, high = ConformalPredictiveSystem.fit(residuals).predict(
+        y_hat, percentiles=percentiles
+    )
     np.testing.assert_allclose(median, y_hat + (lower(50) + upper(50)) / 2, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(low, y_hat + lower(percentiles[0]))
     np.testing.assert_array_equal(high, y_hat + upper(percentiles[1]))
     assert (low <= median).all()
     assert (median <= high).all()
+
+
+@pytest.mark.parametrize("percentiles", [(5, 95), (10, 50), (-inf, 90)])
+def test_difficulty_stretches_the_distribution_of_each_row(percentiles):
+    rng = np.random.default_rng(0)
+    residuals, y_hat = rng.normal(size=(2, 50))
+    sigma, sigma_test = rng.uniform(0.1, 3, size=(2, 50))
+    system = ConformalPredictiveSystem.fit(residuals, sigma)
+    actual = system.predict(y_hat, Rows(difficulty=sigma_test), percentiles=percentiles)
+    plain = ConformalPredictiveSystem.fit(residuals / sigma)
+    stretched = y_hat + sigma_test * plain.predict(np.zeros(50), percentiles=percentiles)
+    np.testing.assert_allclose(actual, stretched, rtol=0, atol=1e-12)
 
 
 def test_two_sided_90_percent_is_finite_from_19_rows_on():
@@ -37,8 +51,8 @@ def test_two_sided_90_percent_is_finite_from_19_rows_on():
 
 def test_an_open_end_is_infinite():
     system = ConformalPredictiveSystem.fit(np.arange(100.0))
-    assert system.predict(np.zeros(1), (-inf, 90))[1] == -inf
-    assert system.predict(np.zeros(1), (10, inf))[2] == inf
+    assert system.predict(np.zeros(1), percentiles=(-inf, 90))[1] == -inf
+    assert system.predict(np.zeros(1), percentiles=(10, inf))[2] == inf
 
 
 @pytest.mark.parametrize("good", [(5, 95), [50, 50], (-inf, 90), (10, inf), np.array([1, 99])])
@@ -66,7 +80,7 @@ def test_intervals_cover_what_they_promise(percentiles):
     for _ in range(2000):
         residuals = rng.gamma(2.0, size=100)
         _, low, high = ConformalPredictiveSystem.fit(residuals[:99]).predict(
-            np.zeros(1), percentiles
+            np.zeros(1), percentiles=percentiles
         )
         covered.append(low[0] <= residuals[99] <= high[0])
     assert nominal - 0.03 < np.mean(covered) < nominal + 0.03

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from ce_parallel.calibration import Rows
 from ce_parallel.rules import (
     Grid,
     TileShape,
@@ -19,9 +20,21 @@ from tests.oracle import factual_weights
 
 @dataclass(frozen=True)
 class SmoothPlan:
-    """A plan whose prediction is a formula."""
+    """A plan, and a model, whose prediction is a formula."""
 
     grid: Grid
+    keeps_regions: bool = False
+    n_classes: int = 0
+
+    @property
+    def model(self):
+        return self
+
+    def measure(self, X):
+        return X, None
+
+    def calibrate(self, measured, rows, explained, **options):
+        return self.predict(measured[0], **options)[:, None], None
 
     def predict(self, X, scale=1.0):
         x = np.nan_to_num(X, nan=-3.0)
@@ -43,12 +56,12 @@ def awkward_rows(rng, n):
 def explain(plan, X, features):
     out = np.zeros((3, len(X), X.shape[1]))
     base = np.zeros((3, len(X)))
-    for tile in make_tiles(X, TileShape.of(plan.grid, features), {}):
+    for tile in make_tiles(X, TileShape.of(plan.grid, features), Rows(), None, {}):
         result = explain_tile(plan, tile)
-        rows = slice(result.start, result.start + result.alternative.shape[1])
-        out[:, rows, result.features] = result.alternative
+        rows = slice(result.start, result.start + result.alternative.shape[2])
+        out[:, rows, result.features] = result.alternative[:, 0]
         if result.base is not None:
-            base[:, rows] = result.base
+            base[:, rows] = result.base[:, 0]
     return base, out
 
 
@@ -66,6 +79,21 @@ def test_agrees_with_plain_loops(max_depth, missing_reference, percentiles):
     plan = SmoothPlan(build_grid(reference, edges, percentiles))
     base, alternative = explain(plan, X, np.arange(6))
     expected = factual_weights(plan.predict, reference, edges, X, percentiles)
+    weights = np.nan_to_num(base[0][:, None] - alternative[[0, 2, 1]])
+    np.testing.assert_allclose(weights, expected, atol=1e-12)
+
+
+def test_categories_agree_with_plain_loops():
+    rng = np.random.default_rng(2)
+    reference, X = awkward_rows(rng, 80), awkward_rows(rng, 12)
+    X[:3, 5] = 9.0, np.nan, -1.0  # never seen, missing, never seen
+    categories = {f: np.unique(reference[:, f]) for f in (1, 2, 5)}
+    edges = fit_edges(
+        reference, reference[:, 0], classification=False, max_depth=3, uncut=categories
+    )
+    plan = SmoothPlan(build_grid(reference, edges, (25, 75), categories))
+    base, alternative = explain(plan, X, np.arange(6))
+    expected = factual_weights(plan.predict, reference, edges, X, (25, 75), categories)
     weights = np.nan_to_num(base[0][:, None] - alternative[[0, 2, 1]])
     np.testing.assert_allclose(weights, expected, atol=1e-12)
 

@@ -1,0 +1,214 @@
+"""Run the tiles of an explanation, and gather what came of them.
+
+rows --make_tiles--> executor.map(explain_tile) --> Found --flatten--> Explanations
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ce_parallel._explanations import Explanations
+from ce_parallel._plan import ExplanationPlan
+from ce_parallel.calibration import Rows
+from ce_parallel.executor import ExecutionReport, ParallelConfig, ParallelExecutor, Workload
+from ce_parallel.rules import TileResult, TileShape, explain_tile, make_tiles, ranges
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.integer]
+
+
+@dataclass(eq=False)
+class Found:
+    """Arrays of n rows, c explained classes and d features, filled tile by tile.
+
+    Attributes
+    ----------
+    base : ndarray of shape (3, c, n)
+        Calibrated value, low and high.
+    weights : ndarray of shape (3, c, n, d)
+        Base value minus the alternatives' value, low and high; 0 where there is no alternative.
+    likeliest : ndarray of shape (n,) or None
+        Number of the most probable class, where several were looked at.
+    regions : ndarray of shape (3, c, n_regions) or None
+        Means of alternative regions, in the order of rows, features and regions.
+    likeliest_there : ndarray of shape (n_regions,) or None
+    """
+
+    plan: ExplanationPlan
+    rows: Floats
+    features: Ints
+    explained: Ints | None
+    base: Floats
+    weights: Floats
+    report: ExecutionReport
+    likeliest: Ints | None = None
+    regions: Floats | None = None
+    likeliest_there: Ints | None = None
+
+    def explanations(self, *, threshold: Floats | None, **described: Any) -> Explanations:
+        """Return them with a row per row and explained class, described as the caller says."""
+        n_classes, n = self.base.shape[1:]
+        base = self.base.transpose(0, 2, 1).reshape(3, -1)
+        weights = self.weights.transpose(0, 2, 1, 3).reshape(3, n * n_classes, -1)
+        repeated = np.repeat(np.arange(n), n_classes)
+        rows = self.rows if n_classes == 1 else self.rows[repeated]
+        predicted, explained = self._classes()
+        regions, there = self._flat_regions()
+        return Explanations(
+            prediction=base[0],
+            prediction_low=base[1],
+            prediction_high=base[2],
+            weights=weights[0],
+            weights_low=weights[2],
+            weights_high=weights[1],
+            X=rows,
+            grid=self.plan.grid,
+            features=self.features,
+            columns=self.plan.model.columns,
+            predicted_class=None if predicted is None else predicted[repeated],
+            explained_class=explained,
+            threshold=threshold,
+            regions=regions,
+            likeliest_there=there,
+            execution_report=self.report,
+            **described,
+        )
+
+    def _classes(self) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+        """Labels of the predicted class of each row, and of each explained one."""
+        classes = self.plan.model.classes
+        if classes is None:
+            return None, None
+        likeliest = self.likeliest
+        if likeliest is None:  # two classes: a tie goes to the first one
+            likeliest = (self.base[0, 0] > 0.5).astype(np.int64)
+        explained = self.explained
+        if explained is None:
+            several = len(classes) > 2
+            explained = likeliest[:, None] if several else np.ones((len(self.rows), 1), dtype=int)
+        return classes[likeliest], classes[explained.ravel()]
+
+    def _flat_regions(self) -> tuple[Floats | None, NDArray[Any] | None]:
+        """Regions row by row and class by class, and the labels of the likeliest classes there."""
+        if self.regions is None:
+            return None, None
+        n_classes, n = self.base.shape[1:]
+        there, classes = self.likeliest_there, self.plan.model.classes
+        if there is not None and classes is not None:
+            there = classes[there]
+        if n_classes == 1:
+            return self.regions[:, 0], there
+        counts = regions_per_row(self.plan, self.rows, self.features)
+        starts = np.cumsum(counts) - counts
+        place = ranges(np.repeat(starts, n_classes), np.repeat(counts, n_classes))
+        of_class = np.repeat(np.tile(np.arange(n_classes), n), np.repeat(counts, n_classes))
+        return self.regions[:, of_class, place], None if there is None else there[place]
+
+
+def explain_rows(
+    plan: ExplanationPlan,
+    rows: Floats,
+    features: Ints,
+    known: Rows,
+    explained: Ints | None,
+    options: Mapping[str, Any],
+    executor: ParallelExecutor,
+    config: ParallelConfig,
+) -> Found:
+    """Run the tiles, and put their results where they belong.
+
+    Parameters
+    ----------
+    plan : ExplanationPlan
+    rows : ndarray of shape (n, n_features)
+    features : ndarray of shape (m,)
+        Those to vary.
+    known : Rows
+        What is known of each row.
+    explained : ndarray of shape (n, c) or None
+        See `Tile`.
+    options : mapping
+        For the calibrator.
+    executor : ParallelExecutor
+    config : ParallelConfig
+        For its memory budget.
+    """
+    shape = TileShape.of(plan.grid, features)
+    if shape.nbytes > config.memory_budget_bytes:
+        raise ValueError(
+            f"memory_budget_bytes must be at least {shape.nbytes}, the size of one tile of these "
+            f"data. Got {config.memory_budget_bytes}."
+        )
+    tiles = list(make_tiles(rows, shape, known, explained, options))
+    workload = Workload(
+        name="explain", n_tasks=len(tiles), payload_bytes=max(tile.rows.nbytes for tile in tiles)
+    )
+    n_classes = 1 if explained is None else explained.shape[1]
+    results = executor.map(explain_tile, tiles, shared=plan, workload=workload)
+    found = Found(
+        plan,
+        rows,
+        features,
+        explained,
+        base=np.empty((3, n_classes, len(rows))),
+        weights=np.zeros((3, n_classes, *rows.shape)),
+        report=results.report,
+    )
+    kept = []
+    for result in results:
+        _place(found, result)
+        if result.regions is not None:
+            kept.append(result)
+    if kept:
+        _join_regions(found, kept, len(shape.groups))
+    return found
+
+
+def _place(found: Found, result: TileResult) -> None:
+    """Put predictions and weights where they belong."""
+    here = slice(result.start, result.start + result.alternative.shape[2])
+    if result.base is not None:
+        found.base[..., here] = result.base
+        if result.likeliest is not None:
+            if found.likeliest is None:
+                found.likeliest = np.empty(len(found.rows), dtype=np.int64)
+            found.likeliest[here] = result.likeliest
+    with np.errstate(invalid="ignore"):  # infinite bounds
+        weight = found.base[0][:, here, None] - result.alternative
+    weight[np.isnan(result.alternative)] = 0.0  # no alternative
+    found.weights[:, :, here, result.features] = weight
+
+
+def _join_regions(found: Found, results: list[TileResult], n_groups: int) -> None:
+    """Join the regions of all tiles in the order of rows, features and regions."""
+    found.regions = np.concatenate([r.regions for r in results if r.regions is not None], axis=-1)
+    there = [r.likeliest_there for r in results if r.likeliest_there is not None]
+    found.likeliest_there = np.concatenate(there) if there else None
+    if n_groups == 1:
+        return
+    # Several tiles share a range of rows: row 0 of the first group, row 1 of it, ...
+    grid = found.plan.grid
+    counts = np.diff(grid.region_ptr)[grid.cells_of(found.rows, found.features)]
+    starts = (np.cumsum(counts) - counts.ravel()).reshape(counts.shape)
+    column = {f: j for j, f in enumerate(found.features.tolist())}
+    places = []
+    for result in results:
+        here = slice(result.start, result.start + result.alternative.shape[2])
+        columns = [column[f] for f in result.features.tolist()]
+        places.append(ranges(starts[here][:, columns].ravel(), counts[here][:, columns].ravel()))
+    order = np.argsort(np.concatenate(places))
+    found.regions = found.regions[..., order]
+    if found.likeliest_there is not None:
+        found.likeliest_there = found.likeliest_there[order]
+
+
+def regions_per_row(plan: ExplanationPlan, rows: Floats, features: Ints) -> Ints:
+    """Count the alternative regions of each row."""
+    grid = plan.grid
+    counts: Ints = np.diff(grid.region_ptr)[grid.cells_of(rows, features)].sum(axis=1)
+    return counts
