@@ -460,6 +460,9 @@ class ExplainedRow:
         """What is predicted, in one line."""
         e, (value, low, high) = self.explanations, self.prediction
         numbers = f"{value:.4g} [{low:.4g}, {high:.4g}]"
+        if e.threshold is not None:
+            lower, upper = e.threshold[self.row]
+            return f"P({'' if lower == -np.inf else f'{lower:.4g} < '}y <= {upper:.4g}) = {numbers}"
         if e.explained_class is None or e.predicted_class is None:
             return f"prediction = {numbers}"
         return (
@@ -469,13 +472,24 @@ class ExplainedRow:
 
     def __repr__(self) -> str:
         lines = [f"row {self.row}: {self.headline}"]
-        rules = self.rules
+        e, rules = self.explanations, self.rules
         if not rules:
-            return f"{lines[0]}\n  no rule: no other value of any feature changes the prediction"
+            why = "none is left by the filters"
+            if e.kept is None:
+                why = "no other value of any feature changes the prediction"
+            return f"{lines[0]}\n  no rule: {why}"
         width = max(len("rule"), *(len(rule["rule"]) for rule in rules))
+        if e.kind == "alternative":
+            lines.append(f"  {'rule':<{width}}  {'weight':>9}  {'there':>9}  [low, high]")
+            lines += [
+                f"  {rule['rule']:<{width}}  {rule['weight']:>+9.4g}  {rule['prediction']:>9.4g}  "
+                f"[{rule['low']:.4g}, {rule['high']:.4g}]"
+                for rule in rules
+            ]
+            return "\n".join(lines)
         lines.append(f"  {'rule':<{width}}  {'value':>9}  {'weight':>9}  [low, high]")
         lines += [
-            f"  {rule['rule']:<{width}}  {self.explanations.X[self.row, rule['feature']]:>9.4g}  "
+            f"  {rule['rule']:<{width}}  {e.X[self.row, rule['feature']]:>9.4g}  "
             f"{rule['weight']:>+9.4g}  [{rule['weight_low']:+.4g}, {rule['weight_high']:+.4g}]"
             for rule in rules
         ]
