@@ -28,14 +28,12 @@ from ce_parallel._plan import CalibratedModel, ExplanationPlan, difficulty_of
 from ce_parallel.calibration import (
     NORMALIZATIONS,
     SUMMARIES,
-    ConformalPredictiveSystem,
+    Calibration,
     EventSplit,
-    Mondrian,
+    Recipe,
     Rows,
-    VennAbersClassifier,
     check_percentiles,
     check_threshold,
-    group_rows,
     reshape_scores,
 )
 from ce_parallel.exceptions import NotCalibratedError
@@ -84,6 +82,7 @@ FITTED = (
     "_columns",
     "_reference",
     "_calibration",
+    "_recipe",
     "_categories",
     "_split",
     "_seed",
@@ -106,19 +105,6 @@ class Reference:
     X: Floats
     target: NDArray[Any]
     categories: dict[int, Floats | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """Scores and targets of the calibration rows, and what is known of them."""
-
-    scores: Floats
-    y: NDArray[Any]
-    known: Rows
-
-    def take(self, index: Any) -> Calibration:
-        """Return some of the rows."""
-        return Calibration(self.scores[index], self.y[index], self.known.take(index))
 
 
 def _is_classifier(self: ParallelCalibratedExplainer) -> bool:
@@ -405,7 +391,14 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         self._seed = seed_of(self.random_state)
         self._split: EventSplit | None = None
         self._calibration = Calibration(scores, y, known)
-        self.calibrator_ = self._calibrator(self._calibration)
+        self._recipe = Recipe(
+            classes,
+            SCORE_DECIMALS[self.score_rounding],
+            self.interval_summary,
+            self.normalization,
+            self._seed,
+        )
+        self.calibrator_ = self._recipe.calibrator(self._calibration)
         target = y
         if self.condition_source == "prediction":
             target = self._conditions(scores, known)
@@ -421,26 +414,6 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         )
         self._plans: dict[Any, ExplanationPlan] = {}
         return self
-
-    def _calibrator(self, data: Calibration) -> Any:
-        """Fit a calibrator, or one per Mondrian category."""
-        if data.known.category is not None:
-            parts = [data.take(index) for _, index in group_rows(data.known.category)]
-            return Mondrian(tuple(map(self._calibrator_of, parts)))
-        return self._calibrator_of(data)
-
-    def _calibrator_of(self, data: Calibration) -> Any:
-        if is_regressor(self.estimator):
-            return ConformalPredictiveSystem.fit(data.y - data.scores, data.known.difficulty)
-        for_calibration, for_test = SCORE_DECIMALS[self.score_rounding]
-        return VennAbersClassifier.fit(
-            data.scores,
-            np.searchsorted(self.classes_, data.y),
-            calibration_decimals=for_calibration,
-            test_decimals=for_test,
-            summary=self.interval_summary,
-            normalization=self.normalization,
-        )
 
     def _conditions(self, scores: Floats, known: Rows) -> NDArray[Any]:
         """Calibrated predictions of the reference rows, which tell where features are cut."""
@@ -605,15 +578,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             return self._calibrated()
         with _GRID_LOCK:
             if self._split is None:
-                data = self._calibration
-                self._split = EventSplit.fit(
-                    data.scores,
-                    data.y,
-                    difficulty=data.known.difficulty,
-                    category=data.known.category,
-                    seed=self._seed,
-                    summary=self.interval_summary,
-                )
+                self._split = self._recipe.event_split(self._calibration)
             return replace(self._calibrated(), calibrator=self._split.calibrator(events))
 
     # -- explain ----------------------------------------------------------------------------
