@@ -22,7 +22,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ce_parallel._explanations import Explanations
-from ce_parallel._fast import Augmentation, FastData, FastPlan
+from ce_parallel._fast import Augmentation, FastData, FastPlan, varying
 from ce_parallel._folds import FoldData, plan_folds, run_fold
 from ce_parallel._gather import explain_rows, fit_features
 from ce_parallel._plan import CalibratedModel, ExplanationPlan, difficulty_of
@@ -724,8 +724,12 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         it has seen the reference rows, so their scores are better than those of new rows, while
         the calibrated prediction itself rests on out-of-fold scores: weights then contain that
         difference, also those of features that do not matter. Rows given to `calibrate` are free
-        from it. Since there are `scale_factor` times as many rows, the intervals of Venn-Abers
-        under calibrator f are narrower than those of the prediction.
+        from it. A feature that is constant among the reference rows has weight 0, and so has a
+        nearly unique categorical one (`max_categories`).
+
+        There are `scale_factor` times as many rows, so that calibrator f is more certain of itself:
+        Venn-Abers intervals become narrower and probabilities more extreme. Therefore a feature
+        that does not matter has a small weight rather than none.
 
         Löfström et al. (2024), "Fast Calibrated Explanations", arXiv:2410.21129.
         """
@@ -783,9 +787,15 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         plan = kept.get(key)
         if plan is None:
             reference, data = self._reference, self._calibration
-            known = data.known.category
             shared = FastData(
-                self._model, self._recipe, reference.X, data.y, known, augmentation, key[1]
+                self._model,
+                self._recipe,
+                reference.X,
+                data.y,
+                data.known.category,
+                augmentation,
+                features=varying(reference.X, reference.categories),
+                events=events is not None,
             )
             plan = FastPlan(self._model, self._uncut(), fit_features(shared, executor))
             with _GRID_LOCK:

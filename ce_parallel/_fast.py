@@ -16,7 +16,7 @@ get no rule; the noise of a build comes from a generator of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
@@ -134,6 +134,8 @@ class FastData:
     category : ndarray of shape (n,) or None
         Their Mondrian categories.
     augmentation : Augmentation
+    features : ndarray of shape (m,)
+        Features that get a calibrator, see `varying`.
     events : bool
         Whether an `EventSplit` is wanted instead of a calibrator.
     """
@@ -144,19 +146,45 @@ class FastData:
     y: NDArray[Any]
     category: Ints | None
     augmentation: Augmentation
+    features: Ints
     events: bool = False
 
     def columns(self) -> Iterator[NoisyColumn]:
         """Draw the noise of every feature, one after the other, from the plan's seed.
 
-        Ignored and constant features draw, too, so that no weight depends on what else is
-        explained. A new generator each time: the same noise each time.
+        Features without a calibrator draw, too. A new generator each time: the same noise each
+        time.
         """
         rng = np.random.default_rng(self.recipe.seed)
         columns = self.model.columns
         permuted = {*columns.categorical, *columns.coded}
         for f, column in enumerate(self.X.T):
-            yield NoisyColumn(f, self.augmentation.noisy(column, f in permuted, rng))
+            noisy = self.augmentation.noisy(column, f in permuted, rng)
+            if f in self.features:
+                yield NoisyColumn(f, noisy)
+
+
+def varying(X: Floats, categories: Mapping[int, Floats | None]) -> Ints:
+    """Features that can be made noisy: all but constant ones and categorical ones left out.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, n_features)
+        The reference rows.
+    categories : mapping of int to ndarray or None
+        Of each categorical feature those that are tried, see `fit_categories`.
+
+    Returns
+    -------
+    ndarray of shape (m,)
+    """
+    found = []
+    for f, column in enumerate(X.T):
+        # Missing is one more category, but no number.
+        values = np.unique(column if f in categories else column[~np.isnan(column)])
+        if len(values) > 1 and categories.get(f, values) is not None:
+            found.append(f)
+    return np.array(found, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,22 +228,23 @@ class FastPlan:
     model : CalibratedModel
     grid : Grid
         Without a cut: nothing is tried instead of a value.
-    calibrators : tuple of n_features calibrators
-        Fitted with noise on the feature; or the `EventSplit` s that they come from.
+    calibrators : mapping of int to calibrator
+        Fitted with noise on a feature; or the `EventSplit` s that they come from. Features without
+        one have no weight.
     """
 
     model: CalibratedModel
     grid: Grid
-    calibrators: tuple[Any, ...]
+    calibrators: Mapping[int, Any]
 
     def of_events(self, model: CalibratedModel, events: Floats) -> FastPlan:
         """Return the plan of events, ndarray of shape (n_events, 2), from one of splits."""
-        calibrators = tuple(split.calibrator(events) for split in self.calibrators)
+        calibrators = {f: split.calibrator(events) for f, split in self.calibrators.items()}
         return replace(self, model=model, calibrators=calibrators)
 
     def shape(self, features: Ints) -> TileShape:
         """Cut by the number of columns and classes alone; a tile holds all features."""
-        row = 8 * 3 * max(1, self.model.n_classes) * len(self.calibrators)
+        row = 8 * 3 * max(1, self.model.n_classes) * len(self.grid.edges)
         n_rows = 1 << (max(1, min(TILE_ROWS, TILE_BYTES // row)).bit_length() - 1)
         return TileShape(n_rows, [features], row * n_rows)
 

@@ -112,14 +112,15 @@ class Found:
         return self.regions[:, of_class, place], None if there is None else there[place]
 
 
-def fit_features(data: FastData, executor: ParallelExecutor) -> tuple[Any, ...]:
-    """Fit the calibrator of every feature, one task each; see `fit_feature`."""
+def fit_features(data: FastData, executor: ParallelExecutor) -> dict[int, Any]:
+    """Fit the calibrators of features by their numbers, one task each; see `fit_feature`."""
     workload = Workload(
         name="fit fast",
-        n_tasks=data.X.shape[1],
+        n_tasks=len(data.features),
         payload_bytes=8 * len(data.X) * data.augmentation.scale_factor,
     )
-    return tuple(executor.map(fit_feature, data.columns(), shared=data, workload=workload))
+    fitted = executor.map(fit_feature, data.columns(), shared=data, workload=workload)
+    return dict(zip(data.features.tolist(), fitted, strict=True))
 
 
 def explain_rows(
@@ -152,6 +153,7 @@ def explain_rows(
     """
     task: Callable[[Any, Tile], TileResult] = explain_tile
     if isinstance(plan, FastPlan):
+        features = features[np.isin(features, list(plan.calibrators))]
         task, shape = explain_fast_tile, plan.shape(features)
     else:
         shape = TileShape.of(plan.grid, features)
