@@ -4,6 +4,7 @@ _explainer      ParallelCalibratedExplainer: fit, calibrate, predict, explain
 _pipeline       explain_pipeline: explain with a Pipeline whose last step is an explainer
 _folds          fold tasks of fit
 _plan           ExplanationPlan: frozen state that crosses to workers
+_fast           a calibrator per feature, for fast explanations
 _gather         runs the tiles of an explanation and gathers what came of them
 _explanations   Explanations: columnar results, one row's view, export
 rules           cuts, perturbation grid, the kernel that explains a tile, rule text

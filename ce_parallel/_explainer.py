@@ -22,25 +22,25 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ce_parallel._explanations import Explanations
+from ce_parallel._fast import Augmentation, FastData, FastPlan, varying
 from ce_parallel._folds import FoldData, plan_folds, run_fold
-from ce_parallel._gather import explain_rows
+from ce_parallel._gather import explain_rows, fit_features
 from ce_parallel._plan import CalibratedModel, ExplanationPlan, difficulty_of
 from ce_parallel.calibration import (
     NORMALIZATIONS,
     SUMMARIES,
-    ConformalPredictiveSystem,
+    Calibration,
     EventSplit,
-    Mondrian,
+    Recipe,
     Rows,
-    VennAbersClassifier,
     check_percentiles,
     check_threshold,
-    group_rows,
     reshape_scores,
 )
 from ce_parallel.exceptions import NotCalibratedError
 from ce_parallel.executor import (
     ParallelConfig,
+    ParallelExecutor,
     ProgressHook,
     Workload,
     acquire_executor,
@@ -72,6 +72,7 @@ Ints = NDArray[np.integer]
 SCORE_DECIMALS = {"consistent": (4, 4), "oracle": (4, None)}
 
 # Kinds of explanations that `explain` gives.
+KINDS = sorted([*MAX_DEPTH, "fast"])
 
 KEPT_PLANS = 8  # of explanations of events; more would hold on to old ones
 
@@ -84,11 +85,13 @@ FITTED = (
     "_columns",
     "_reference",
     "_calibration",
+    "_recipe",
     "_categories",
     "_split",
     "_seed",
     "_model",
     "_plans",
+    "_fast_plans",
 )
 
 # Guards the grids that explainers build when a kind is first asked for. One lock for all keeps
@@ -106,19 +109,6 @@ class Reference:
     X: Floats
     target: NDArray[Any]
     categories: dict[int, Floats | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """Scores and targets of the calibration rows, and what is known of them."""
-
-    scores: Floats
-    y: NDArray[Any]
-    known: Rows
-
-    def take(self, index: Any) -> Calibration:
-        """Return some of the rows."""
-        return Calibration(self.scores[index], self.y[index], self.known.take(index))
 
 
 def _is_classifier(self: ParallelCalibratedExplainer) -> bool:
@@ -405,7 +395,14 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         self._seed = seed_of(self.random_state)
         self._split: EventSplit | None = None
         self._calibration = Calibration(scores, y, known)
-        self.calibrator_ = self._calibrator(self._calibration)
+        self._recipe = Recipe(
+            classes,
+            SCORE_DECIMALS[self.score_rounding],
+            self.interval_summary,
+            self.normalization,
+            self._seed,
+        )
+        self.calibrator_ = self._recipe.calibrator(self._calibration)
         target = y
         if self.condition_source == "prediction":
             target = self._conditions(scores, known)
@@ -420,27 +417,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             self.estimator_, self._columns, self.calibrator_, classes, self.difficulty
         )
         self._plans: dict[Any, ExplanationPlan] = {}
+        self._fast_plans: dict[Any, FastPlan] = {}
         return self
-
-    def _calibrator(self, data: Calibration) -> Any:
-        """Fit a calibrator, or one per Mondrian category."""
-        if data.known.category is not None:
-            parts = [data.take(index) for _, index in group_rows(data.known.category)]
-            return Mondrian(tuple(map(self._calibrator_of, parts)))
-        return self._calibrator_of(data)
-
-    def _calibrator_of(self, data: Calibration) -> Any:
-        if is_regressor(self.estimator):
-            return ConformalPredictiveSystem.fit(data.y - data.scores, data.known.difficulty)
-        for_calibration, for_test = SCORE_DECIMALS[self.score_rounding]
-        return VennAbersClassifier.fit(
-            data.scores,
-            np.searchsorted(self.classes_, data.y),
-            calibration_decimals=for_calibration,
-            test_decimals=for_test,
-            summary=self.interval_summary,
-            normalization=self.normalization,
-        )
 
     def _conditions(self, scores: Floats, known: Rows) -> NDArray[Any]:
         """Calibrated predictions of the reference rows, which tell where features are cut."""
@@ -605,15 +583,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             return self._calibrated()
         with _GRID_LOCK:
             if self._split is None:
-                data = self._calibration
-                self._split = EventSplit.fit(
-                    data.scores,
-                    data.y,
-                    difficulty=data.known.difficulty,
-                    category=data.known.category,
-                    seed=self._seed,
-                    summary=self.interval_summary,
-                )
+                self._split = self._recipe.event_split(self._calibration)
             return replace(self._calibrated(), calibrator=self._split.calibrator(events))
 
     # -- explain ----------------------------------------------------------------------------
@@ -628,15 +598,19 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         labels: Any = None,
         features_to_ignore: ArrayLike | None = None,
         mondrian: ArrayLike | None = None,
+        noise: str = "uniform",
+        scale_factor: int = 5,
+        severity: float = 1,
     ) -> Explanations:
         """Explain the calibrated prediction of each row.
 
         Parameters
         ----------
         X : array-like of shape (n, n_features)
-        kind : {"factual", "alternative"}
+        kind : {"factual", "alternative", "fast"}
             Factual rules say what the present value of each feature does to the prediction,
-            alternative rules what the prediction would be elsewhere.
+            alternative rules what the prediction would be elsewhere; fast ones weigh whole
+            features, see `explain_fast`.
         threshold : float, pair of float, sequence of either, or None
             Regression: explain the probability of an event, as in `predict_event`.
         percentiles : pair of float
@@ -649,27 +623,35 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             Features that get no rule: names, indices or a mask of shape (n_features,).
         mondrian : array-like of shape (n,) or None, default=None
             As in `predict`.
+        noise, scale_factor, severity : str, int, float
+            For ``kind="fast"`` alone, see `explain_fast`.
 
         Returns
         -------
         Explanations
         """
         self._calibrated()
-        if not isinstance(kind, str) or kind not in MAX_DEPTH:
-            raise ValueError(f"kind must be one of {sorted(MAX_DEPTH)}. Got {kind!r} instead.")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}. Got {kind!r} instead.")
+        augmentation = Augmentation.of(noise, scale_factor, severity, kind=kind)
         classification = is_classifier(self.estimator)
         percentiles = check_percentiles(percentiles)
         options = {} if classification or threshold is not None else {"percentiles": percentiles}
         events, event = self._events(threshold)
-        plan = self._plan(kind, events)
-        numbers, model = self._read(X, plan.model)
-        plan = plan if model is plan.model else replace(plan, model=model)
+        numbers, model = self._read(X, self._model)
         known = replace(self._known(X, len(numbers), mondrian), event=_per_row(event, numbers))
         explained = self._explained(labels, len(numbers))
         names = self._names(numbers.shape[1])
         features = kept_features(features_to_ignore, names)
         config = self._checked_config()
         with self._watched(), acquire_executor(config) as executor:
+            plan: Any = (
+                self._fast_plan(augmentation, events, executor)
+                if kind == "fast"
+                else self._plan(kind, events)
+            )
+            if model is not self._model:  # it knows categories of these rows
+                plan = replace(plan, model=replace(plan.model, columns=model.columns))
             found = explain_rows(
                 plan, numbers, features, known, explained, options, executor, config
             )
@@ -697,6 +679,63 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     def explore_alternatives(self, X: Any, **options: Any) -> Explanations:
         """``explain(X, kind="alternative", **options)``."""
         return self.explain(X, kind="alternative", **options)
+
+    def explain_fast(
+        self,
+        X: Any,
+        *,
+        noise: str = "uniform",
+        scale_factor: int = 5,
+        severity: float = 1,
+        **options: Any,
+    ) -> Explanations:
+        """Explain by one calibrator per feature: a weight is a look-up, and a row is scored once.
+
+        Calibrator f is fitted on copies of the reference rows with noise on feature f. The weight
+        of f is the calibrated prediction of the row, minus what calibrator f makes of its score.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+        noise : {"uniform", "gaussian"}, default="uniform"
+            What is added to the values of a numeric feature. Categories are permuted.
+        scale_factor : int, default=5
+            Copies of each reference row.
+        severity : float, default=1
+            Uniform noise reaches as many ranges of the feature to either side; gaussian noise has
+            as many of its standard deviations.
+        **options
+            Others of `explain`.
+
+        Returns
+        -------
+        Explanations
+            Of kind "fast". A rule is the name of a feature, without a condition.
+
+        Raises
+        ------
+        ValueError
+            If one of the parameters is not what it should be.
+
+        Notes
+        -----
+        The calibrators are built when they are first asked for, one task per feature, from
+        `random_state` alone, and kept. Noisy rows are scored by `estimator_`. After ``fit(cv=5)``
+        it has seen the reference rows, so their scores are better than those of new rows, while
+        the calibrated prediction itself rests on out-of-fold scores: weights then contain that
+        difference, also those of features that do not matter. Rows given to `calibrate` are free
+        from it. A feature that is constant among the reference rows has weight 0, and so has a
+        nearly unique categorical one (`max_categories`).
+
+        There are `scale_factor` times as many rows, so that calibrator f is more certain of itself:
+        Venn-Abers intervals become narrower and probabilities more extreme. Therefore a feature
+        that does not matter has a small weight rather than none.
+
+        Löfström et al. (2024), "Fast Calibrated Explanations", arXiv:2410.21129.
+        """
+        return self.explain(
+            X, kind="fast", noise=noise, scale_factor=scale_factor, severity=severity, **options
+        )
 
     def _events(self, threshold: Any) -> tuple[Floats | None, Ints | None]:
         if threshold is None:
@@ -735,6 +774,40 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             while len(self._plans) > KEPT_PLANS:
                 del self._plans[next(k for k in self._plans if k[1] is not None)]
             return self._plans.setdefault(key, plan)
+
+    def _fast_plan(
+        self, augmentation: Augmentation, events: Floats | None, executor: ParallelExecutor
+    ) -> FastPlan:
+        """Return the plan of an augmentation and events.
+
+        No lock is held while features are fitted: a worker that waited for it would never end. Two
+        threads may both fit them, to the same bits; the plan of one is kept.
+        """
+        kept, key = self._fast_plans, (augmentation, events is not None)
+        plan = kept.get(key)
+        if plan is None:
+            reference, data = self._reference, self._calibration
+            shared = FastData(
+                self._model,
+                self._recipe,
+                reference.X,
+                data.y,
+                data.known.category,
+                augmentation,
+                features=varying(reference.X, reference.categories),
+                events=events is not None,
+            )
+            plan = FastPlan(self._model, self._uncut(), fit_features(shared, executor))
+            with _GRID_LOCK:
+                while len(kept) >= KEPT_PLANS:
+                    del kept[next(iter(kept))]
+                plan = kept.setdefault(key, plan)
+        return plan if events is None else plan.of_events(self._model_of(events), events)
+
+    def _uncut(self) -> Grid:
+        """A grid with one cell per feature, and one for missing values."""
+        X, categories = self._reference.X, dict.fromkeys(self._reference.categories)
+        return build_grid(X, [np.empty(0)] * X.shape[1], self.sample_percentiles, categories)
 
     def _grid(self, max_depth: int) -> Grid:
         reference = self._reference

@@ -112,7 +112,7 @@ class Explanations:
     features : ndarray of shape (m,)
         The features that were varied.
     kind : str
-        "factual" or "alternative".
+        "factual", "alternative" or "fast".
     threshold : ndarray of shape (n, 2) or None
         Bounds of the event whose probability is explained, ``t1 < y <= t2``.
     regions : ndarray of shape (3, n_regions) or None
@@ -189,8 +189,11 @@ class Explanations:
         """The rules of all rows, see `Rules`.
 
         Factual: one per feature whose weight is not 0. Alternative: one per region that a feature
-        could move to, unless the prediction would be the same there.
+        could move to, unless the prediction would be the same there. Fast: one per feature whose
+        weight is not 0, without a condition, and with what is predicted under noise on it.
         """
+        if self.kind == "fast":
+            return self._fast_rules()
         if self.regions is None:
             return self._factual_rules()
         place, row, feature, region = self._alternatives
@@ -231,6 +234,30 @@ class Explanations:
             weight_low=self.weights_low[row, feature],
             weight_high=self.weights_high[row, feature],
             support=grid.support[cells],
+            size=np.ones(len(row), dtype=np.int64),
+        )
+
+    def _fast_rules(self) -> Rules:
+        row, feature = np.nonzero(self.weights)
+        value = self.prediction[row]
+        weight, low, high = (
+            weights[row, feature] for weights in (self.weights, self.weights_low, self.weights_high)
+        )
+        n_reference = int(self.grid.support[self.grid.cell_ptr[0] : self.grid.cell_ptr[1]].sum())
+        unbounded = np.full(len(row), np.inf)
+        return Rules(
+            row=row,
+            feature=feature,
+            lower=-unbounded,
+            upper=unbounded,
+            value=np.full(len(row), np.nan),
+            prediction=value - weight,
+            low=value - high,
+            high=value - low,
+            weight=weight,
+            weight_low=low,
+            weight_high=high,
+            support=np.full(len(row), n_reference),
             size=np.ones(len(row), dtype=np.int64),
         )
 
@@ -419,6 +446,8 @@ class Explanations:
     def _text(self, rule: int) -> str:
         rules = self.rules
         name = self.feature_names[rules.feature[rule]]
+        if self.kind == "fast":  # no condition
+            return name
         category = self.columns.category(int(rules.feature[rule]), rules.value[rule])
         return rule_text(name, rules.lower[rule], rules.upper[rule], category)
 

@@ -1,11 +1,12 @@
 """Run the tiles of an explanation, and gather what came of them.
 
 rows --make_tiles--> executor.map(explain_tile) --> Found --flatten--> Explanations
+noisy columns -----> executor.map(fit_feature) --> calibrators of a fast explanation
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ce_parallel._explanations import Explanations
+from ce_parallel._fast import FastData, FastPlan, explain_fast_tile, fit_feature
 from ce_parallel._plan import ExplanationPlan
 from ce_parallel.calibration import Rows
 from ce_parallel.executor import ExecutionReport, ParallelConfig, ParallelExecutor, Workload
-from ce_parallel.rules import TileResult, TileShape, explain_tile, make_tiles, ranges
+from ce_parallel.rules import Tile, TileResult, TileShape, explain_tile, make_tiles, ranges
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
@@ -39,7 +41,7 @@ class Found:
     likeliest_there : ndarray of shape (n_regions,) or None
     """
 
-    plan: ExplanationPlan
+    plan: ExplanationPlan | FastPlan
     rows: Floats
     features: Ints
     explained: Ints | None
@@ -110,8 +112,19 @@ class Found:
         return self.regions[:, of_class, place], None if there is None else there[place]
 
 
+def fit_features(data: FastData, executor: ParallelExecutor) -> dict[int, Any]:
+    """Fit the calibrators of features by their numbers, one task each; see `fit_feature`."""
+    workload = Workload(
+        name="fit fast",
+        n_tasks=len(data.features),
+        payload_bytes=8 * len(data.X) * data.augmentation.scale_factor,
+    )
+    fitted = executor.map(fit_feature, data.columns(), shared=data, workload=workload)
+    return dict(zip(data.features.tolist(), fitted, strict=True))
+
+
 def explain_rows(
-    plan: ExplanationPlan,
+    plan: ExplanationPlan | FastPlan,
     rows: Floats,
     features: Ints,
     known: Rows,
@@ -124,7 +137,7 @@ def explain_rows(
 
     Parameters
     ----------
-    plan : ExplanationPlan
+    plan : ExplanationPlan or FastPlan
     rows : ndarray of shape (n, n_features)
     features : ndarray of shape (m,)
         Those to vary.
@@ -138,7 +151,12 @@ def explain_rows(
     config : ParallelConfig
         For its memory budget.
     """
-    shape = TileShape.of(plan.grid, features)
+    task: Callable[[Any, Tile], TileResult] = explain_tile
+    if isinstance(plan, FastPlan):
+        features = features[np.isin(features, list(plan.calibrators))]
+        task, shape = explain_fast_tile, plan.shape(features)
+    else:
+        shape = TileShape.of(plan.grid, features)
     if shape.nbytes > config.memory_budget_bytes:
         raise ValueError(
             f"memory_budget_bytes must be at least {shape.nbytes}, the size of one tile of these "
@@ -149,7 +167,7 @@ def explain_rows(
         name="explain", n_tasks=len(tiles), payload_bytes=max(tile.rows.nbytes for tile in tiles)
     )
     n_classes = 1 if explained is None else explained.shape[1]
-    results = executor.map(explain_tile, tiles, shared=plan, workload=workload)
+    results = executor.map(task, tiles, shared=plan, workload=workload)
     found = Found(
         plan,
         rows,
@@ -207,7 +225,7 @@ def _join_regions(found: Found, results: list[TileResult], n_groups: int) -> Non
         found.likeliest_there = found.likeliest_there[order]
 
 
-def regions_per_row(plan: ExplanationPlan, rows: Floats, features: Ints) -> Ints:
+def regions_per_row(plan: ExplanationPlan | FastPlan, rows: Floats, features: Ints) -> Ints:
     """Count the alternative regions of each row."""
     grid = plan.grid
     counts: Ints = np.diff(grid.region_ptr)[grid.cells_of(rows, features)].sum(axis=1)

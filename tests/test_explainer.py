@@ -560,7 +560,7 @@ def test_unknown_features_to_ignore(ignored, message, binary):
 def test_unknown_kind(binary):
     explainer = make(LogisticRegression()).fit(*binary)
     with pytest.raises(
-        ValueError, match=r"one of \['alternative', 'factual'\]. Got 'facts' instead"
+        ValueError, match=r"one of \['alternative', 'factual', 'fast'\]. Got 'facts' instead"
     ):
         explainer.explain(binary[0], kind="facts")
 

@@ -6,6 +6,7 @@
     predictions, targets    -> _events.EventSplit.calibrator     -> (value, low, high)
     any of them, categories -> _mondrian.Mondrian                -> (value, low, high)
 
+    _recipe      calibration rows, and how a calibrator is made from them
     _rows        what is known of a row besides its score: category, class, event, difficulty
     _difficulty  scores of a classifier reshaped by difficulty, before they get here
 
@@ -22,16 +23,19 @@ from ce_parallel.calibration._difficulty import reshape_scores
 from ce_parallel.calibration._events import EventPredictor, EventSplit, check_threshold
 from ce_parallel.calibration._ivap import SUMMARIES, InductiveVennAbers
 from ce_parallel.calibration._mondrian import Mondrian
+from ce_parallel.calibration._recipe import Calibration, Recipe
 from ce_parallel.calibration._rows import Rows, group_rows
 
 __all__ = [
     "NORMALIZATIONS",
     "SUMMARIES",
+    "Calibration",
     "ConformalPredictiveSystem",
     "EventPredictor",
     "EventSplit",
     "InductiveVennAbers",
     "Mondrian",
+    "Recipe",
     "Rows",
     "VennAbersClassifier",
     "check_percentiles",
