@@ -170,10 +170,9 @@ def _most_important(
     """
     n, n_single = len(base), len(single.row)
     row = np.append(single.row, found.row)
-    value, low, high = found.values
+    above, below, over = found.values - base[found.row]
     with np.errstate(invalid="ignore"):  # infinite bounds
-        weight = np.append(single.weight, value - base[found.row])
-        width = np.append(single.width, high - low)
+        weight, width = np.append(single.weight, above), np.append(single.width, over - below)
     by_row = np.argsort(row, kind="stable")
     counts = np.diff(single_ptr)
     limit = counts if n_top is None else np.minimum(counts, max(2, n_top))

@@ -297,10 +297,23 @@ def evaluate_conjunctions(plan: Plan, tile: ConjunctionTile) -> tuple[Floats, In
         predicted.append(values[:, 0])
         if several and probabilities is not None:
             every.append(probabilities.T)
-    means = _block._means(np.concatenate(predicted, axis=1), sizes)
+    means = _means(np.concatenate(predicted, axis=1), sizes)
     if not every:
         return means, None
-    return means, _block._means(np.concatenate(every, axis=1), sizes).argmax(axis=0)
+    return means, _means(np.concatenate(every, axis=1), sizes).argmax(axis=0)
+
+
+def _means(values: Floats, sizes: Ints) -> Floats:
+    """Mean over consecutive stretches of the last axis, each to the bit as `numpy.mean` of it.
+
+    So conjunctions whose weights are equal, but for rounding, are ranked as in the reference.
+    """
+    means = np.empty((len(values), len(sizes)))
+    starts = np.cumsum(sizes) - sizes
+    for size in np.unique(sizes):
+        of_size = np.flatnonzero(sizes == size)
+        means[:, of_size] = values[:, starts[of_size][:, None] + np.arange(size)].mean(axis=-1)
+    return means
 
 
 def _combined(tile: ConjunctionTile, counts: Ints, which: Ints, combination: Ints) -> Floats:
