@@ -363,8 +363,8 @@ class Explanations:
         Size by size, every single rule is joined with the most important rules of its row; one
         conjunction is made of each set of features. Its prediction is the mean over all
         combinations of the values that represent its members: those of their regions for
-        alternative rules, those of the row's own cells for factual ones. There a category, and a
-        missing value, stands for itself.
+        alternative rules, those of the row's own cells for factual ones. There a category, a
+        missing value, and a value in a cell without reference rows stand for themselves.
 
         Parameters
         ----------

@@ -312,7 +312,8 @@ def _means(values: Floats, sizes: Ints) -> Floats:
     starts = np.cumsum(sizes) - sizes
     for size in np.unique(sizes):
         of_size = np.flatnonzero(sizes == size)
-        means[:, of_size] = values[:, starts[of_size][:, None] + np.arange(size)].mean(axis=-1)
+        place = starts[of_size][:, None] + np.arange(size)
+        means[:, of_size] = values.take(place, axis=1).mean(axis=-1)  # take: one stretch in a row
     return means
 
 
