@@ -546,9 +546,10 @@ class Explanations:
         if self.likeliest_there is None or self.explained_class is None:
             return found
         likeliest, row = self.likeliest_there[self._alternatives[0]], self.rules.row
-        if self.joined is not None and self.joined.likeliest_there is not None:
-            left, order = self._order
-            likeliest = np.append(likeliest[left], self.joined.likeliest_there)[order]
+        if self.joined is not None:
+            (left, order), joined = self._order, self.joined.likeliest_there
+            likeliest = likeliest[left]  # and, unless there are none, of conjunctions
+            likeliest = likeliest if joined is None else np.append(likeliest, joined)[order]
         leads = np.asarray(self.explained_class == self.predicted_class)
         wins = likeliest == self.explained_class[row]
         return found | {"leads": leads, "flips": wins != leads[row]}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -273,7 +273,7 @@ def test_missing_values_by_plain_loops(kind):
     X = rng.normal(size=(400, 4))
     y = (X[:, 0] + X[:, 1] - X[:, 2] + 0.3 * rng.normal(size=400) > 0).astype(int)
     X[rng.random(X.shape) < 0.2] = np.nan
-    model = HistGradientBoostingClassifier(max_iter=10).fit(X[:200], y[:200])
+    model = RandomForestClassifier(10, max_depth=4, random_state=0).fit(X[:200], y[:200])
     explainer = ParallelCalibratedExplainer(FrozenEstimator(model), cv=None)
     explainer.calibrate(X[200:390], y[200:390])
     explanations = explainer.explain(X[390:], kind=kind)
@@ -380,6 +380,18 @@ def test_filters_and_slices_commute():
     np.testing.assert_array_equal(
         again.rules.row[again.rules.size == 1], counter.rules.row[counter.rules.size == 1]
     )
+
+
+def test_filtered_rules_are_joined():
+    explanations = explained("alternative")
+    before = explanations.ensured().conjunctions(5, 3)
+    singles = before.rules.size == 1
+    assert 0 < singles.sum() < len(explanations.rules)
+    after = explanations.conjunctions(None, 2).ensured().conjunctions(5, 3)
+    assert_same(before, after)
+    # Filters in a row, of explanations of several classes without any conjunction.
+    alone = explanations.conjunctions(max_size=1).ensured().counter()
+    assert_same(alone, explanations.ensured().counter())
 
 
 def test_counter_of_several_classes_looks_at_the_winner():
