@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ce_parallel._conjoin import Ranked, Source, conjoin
 from ce_parallel.executor import ExecutionReport
 from ce_parallel.rules import (
+    Conjunctions,
     Grid,
+    RuleValues,
     ranges,
     rank_by_ensured,
     rank_by_uncertainty,
@@ -42,28 +46,38 @@ BY_ROW = (
 # Those whose last axis is the alternative regions of all rows, one row after the other.
 BY_REGION = ("regions", "likeliest_there", "kept")
 
+AND = " & "  # between the members of a conjunction
+
 
 @dataclass(frozen=True, eq=False)
 class Rules:
     """Rules of many rows as a table of arrays of shape (n_rules,), ordered by row and feature.
 
+    Conjunctions come after the single rules of their row, the smaller ones first.
+
     Attributes
     ----------
     row, feature : ndarray of int
-        The row explained, counted within its `Explanations`, and the feature the rule is about.
+        The row explained, counted within its `Explanations`, and the feature the rule is about;
+        -1 for a conjunction.
     lower, upper : ndarray of float
-        The rule holds where ``lower < x <= upper``; both NaN where it says "is missing".
+        The rule holds where ``lower < x <= upper``; both NaN where it says "is missing", and for a
+        conjunction.
     value : ndarray of float
         The category of a categorical rule, else NaN.
     prediction, low, high : ndarray of float
         Calibrated prediction where the rule holds.
     weight, weight_low, weight_high : ndarray of float
         By how much the rule raises the prediction, with bounds: over other values of the feature
-        for a factual rule, over the row as it is for an alternative one.
+        for a factual rule, over the row as it is for an alternative one and for a conjunction.
     support : ndarray of int
-        Reference rows for which the rule holds.
+        Reference rows for which the rule holds; -1 for a conjunction, where they are not counted.
     size : ndarray of int
         Number of features in the rule.
+    members_ptr : ndarray of shape (n_rules + 1,)
+        Members of each rule, one per feature.
+    members : ndarray of int
+        Their numbers in `Explanations.single_rules`, where features, bounds and categories stand.
     """
 
     row: Ints
@@ -79,13 +93,20 @@ class Rules:
     weight_high: Floats
     support: Ints
     size: Ints
+    members_ptr: Ints
+    members: Ints
 
     def __len__(self) -> int:
         return len(self.row)
 
     def to_dict(self) -> dict[str, NDArray[Any]]:
-        """Return the columns by name."""
-        return {column.name: getattr(self, column.name) for column in fields(self)}
+        """Return the columns of shape (n_rules,) by name, that is all but the members."""
+        names = [column.name for column in fields(self)]
+        return {name: getattr(self, name) for name in names if not name.startswith("members")}
+
+    def members_of(self, rule: int) -> Ints:
+        """Return the numbers of the members of a rule in `Explanations.single_rules`."""
+        return self.members[self.members_ptr[rule] : self.members_ptr[rule + 1]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,6 +150,12 @@ class Explanations:
         What the numbers of categorical features stand for.
     cells : ndarray of shape (n, d) or None
         Cell of the grid that each value lies in, where it was found in other units than X has.
+    joined : Conjunctions or None
+        What `conjunctions` found.
+    singles_kept : ndarray of shape (n_single_rules,) or None
+        Which of `single_rules` are left, where rules were filtered after `conjunctions`.
+    source : Source or None
+        The model and what it is to know of the rows, for `conjunctions`.
     stability : object or None
         Bands from bootstrap replicates, where there are any.
     execution_report : ExecutionReport or None
@@ -155,6 +182,9 @@ class Explanations:
     likeliest_there: NDArray[Any] | None = None
     kept: NDArray[np.bool_] | None = None
     cells: Ints | None = None
+    joined: Conjunctions | None = None
+    singles_kept: NDArray[np.bool_] | None = None
+    source: Source | None = None
     stability: Any = None
     execution_report: ExecutionReport | None = None
 
@@ -171,9 +201,16 @@ class Explanations:
         for name in BY_ROW:
             values = getattr(self, name)
             selected[name] = None if values is None else values[key]
+        rows = np.arange(len(self))[key]
+        if self.source is not None:
+            selected["source"] = self.source.take(key)
+        if self.joined is not None:
+            selected["joined"] = self.joined.of_rows(rows)
+        if self.singles_kept is not None:
+            ptr = self._single_ptr
+            selected["singles_kept"] = self.singles_kept[ranges(ptr[rows], np.diff(ptr)[rows])]
         if self.regions is not None:
             counts = self._regions_per_cell.sum(axis=1)
-            rows = np.arange(len(self))[key]
             place = ranges((np.cumsum(counts) - counts)[rows], counts[rows])
             for name in BY_REGION:
                 values = getattr(self, name)
@@ -186,7 +223,59 @@ class Explanations:
 
     @cached_property
     def rules(self) -> Rules:
-        """The rules of all rows, see `Rules`.
+        """The rules of all rows, see `Rules`: `single_rules`, and conjunctions if there are any."""
+        if self.joined is None:
+            return self.single_rules
+        kept, order = self._order
+        singles, joined = self.single_rules.to_dict(), self._joined_columns(self.joined)
+        columns = {
+            name: np.append(column[kept], joined[name])[order] for name, column in singles.items()
+        }
+        found, n_kept = self.joined, len(kept)
+        starts = np.append(np.arange(n_kept), n_kept + found.members_ptr[:-1])[order]
+        members = found.members + np.repeat(self._single_ptr[found.row], found.size)
+        return Rules(
+            **columns,
+            members_ptr=np.append(0, np.cumsum(columns["size"])),
+            members=np.append(kept, members)[ranges(starts, columns["size"])],
+        )
+
+    def _joined_columns(self, found: Conjunctions) -> dict[str, Any]:
+        """Columns of `Rules` of conjunctions."""
+        row, (value, low, high) = found.row, found.values
+        base, nothing = self.prediction[row], np.full(len(row), np.nan)
+        return {
+            "row": row,
+            "feature": np.full(len(row), -1),
+            "lower": nothing,
+            "upper": nothing,
+            "value": nothing,
+            "prediction": value,
+            "low": low,
+            "high": high,
+            "weight": value - base,
+            "weight_low": low - base,
+            "weight_high": high - base,
+            "support": np.full(len(row), -1),
+            "size": found.size,
+        }
+
+    @cached_property
+    def _order(self) -> tuple[Ints, Ints]:
+        """Numbers of the single rules that are left, and the order of these and conjunctions."""
+        assert self.joined is not None
+        row, kept = self.single_rules.row, self.singles_kept
+        left = np.arange(len(row)) if kept is None else np.flatnonzero(kept)
+        return left, np.argsort(np.append(row[left], self.joined.row), kind="stable")
+
+    @cached_property
+    def _single_ptr(self) -> Ints:
+        """Single rules of each row, shape (n + 1,)."""
+        return np.searchsorted(self.single_rules.row, np.arange(len(self) + 1))
+
+    @cached_property
+    def single_rules(self) -> Rules:
+        """The rules on single features, which conjunctions are made of.
 
         Factual: one per feature whose weight is not 0. Alternative: one per region that a feature
         could move to, unless the prediction would be the same there. Fast: one per feature whose
@@ -212,12 +301,11 @@ class Explanations:
             weight_low=low - base,
             weight_high=high - base,
             support=grid.region_support[region],
-            size=np.ones(len(row), dtype=np.int64),
+            **_alone(len(row)),
         )
 
     def _factual_rules(self) -> Rules:
-        row, feature = np.nonzero(self.weights)
-        cells = self._cells[row, np.searchsorted(self.features, feature)]
+        row, feature, cells = self._factual
         grid = self.grid
         category = np.array([codes is not None for codes in grid.categories])[feature]
         present = category & ~np.isnan(grid.lower[cells])
@@ -234,7 +322,7 @@ class Explanations:
             weight_low=self.weights_low[row, feature],
             weight_high=self.weights_high[row, feature],
             support=grid.support[cells],
-            size=np.ones(len(row), dtype=np.int64),
+            **_alone(len(row)),
         )
 
     def _fast_rules(self) -> Rules:
@@ -258,8 +346,14 @@ class Explanations:
             weight_low=low,
             weight_high=high,
             support=np.full(len(row), n_reference),
-            size=np.ones(len(row), dtype=np.int64),
+            **_alone(len(row)),
         )
+
+    @cached_property
+    def _factual(self) -> tuple[Ints, Ints, Ints]:
+        """Row, feature and cell of each factual rule."""
+        row, feature = np.nonzero(self.weights)
+        return row, feature, self._cells[row, np.searchsorted(self.features, feature)]
 
     @cached_property
     def _cells(self) -> Ints:
@@ -287,6 +381,79 @@ class Explanations:
         same &= bounded | (value == self.prediction[row])
         place = np.flatnonzero(~same if self.kept is None else ~same & self.kept)
         return place, row[place], self.features[column[place]], region[place]
+
+    # -- conjunctions ----------------------------------------------------------------
+
+    def conjunctions(self, n_top: int | None = 5, max_size: int = 2) -> Explanations:
+        """Add rules that say what is predicted where several single rules hold together.
+
+        Size by size, every single rule is joined with the most important rules of its row; one
+        conjunction is made of each set of features. Its prediction is the mean over all
+        combinations of the values that represent its members: those of their regions for
+        alternative rules, those of the row's own cells for factual ones. There a category, a
+        missing value, and a value in a cell without reference rows stand for themselves.
+
+        Parameters
+        ----------
+        n_top : int or None, default=5
+            How many rules of each row others are joined with, by falling absolute weight; at least
+            two are. None: as many as it has single rules.
+        max_size : int, default=2
+            Features of the largest conjunctions.
+
+        Returns
+        -------
+        Explanations
+            Their `rules` are the single rules and the conjunctions. Conjunctions that were there
+            before are replaced.
+
+        Raises
+        ------
+        ValueError
+            If these explanations do not know the model, or a parameter is out of range.
+
+        Notes
+        -----
+        The weight of a conjunction is its prediction minus that of the row, also for factual rules,
+        whose own weights compare with *other* values. After ``add_conjunctions`` of
+        calibrated-explanations 1.0.2, but for its defects.
+        """
+        _check_count("n_top", 2 if n_top is None else n_top)
+        _check_count("max_size", max_size)
+        if self.source is None:
+            raise ValueError(
+                "conjunctions need explanations that know the model: those that explain() returns "
+                "for kind='factual' or 'alternative'."
+            )
+        start = self._without_conjunctions()
+        rules = start.single_rules
+        with np.errstate(invalid="ignore"):  # infinite bounds
+            width = rules.weight_high - rules.weight_low
+        single = Ranked(rules.row, rules.feature, rules.weight, width)
+        tried = start._values_of_rules(self.source)
+        found, report = conjoin(self.source, single, tried, self.prediction, n_top, max_size)
+        if found.likeliest_there is not None:
+            classes = self.source.plan.model.classes
+            assert classes is not None
+            found = replace(found, likeliest_there=classes[found.likeliest_there])
+        return replace(start, joined=found, execution_report=report or self.execution_report)
+
+    def _without_conjunctions(self) -> Explanations:
+        """Only the single rules that are left."""
+        if self.singles_kept is None or self.regions is None:
+            return replace(self, joined=None)
+        kept = np.zeros(self.regions.shape[1], dtype=bool)
+        kept[self._alternatives[0][self.singles_kept]] = True
+        return replace(self, joined=None, singles_kept=None, kept=kept)
+
+    def _values_of_rules(self, source: Source) -> RuleValues:
+        """The values that represent each single rule, in the units of the model."""
+        grid = source.plan.grid  # numbers of cells and regions are the same in any units
+        if self.regions is None:
+            row, feature, cell = self._factual
+            return RuleValues.of_cells(grid, feature, cell, source.rows[row, feature])
+        _, _, feature, region = self._alternatives
+        return RuleValues.of_regions(grid, feature, region)
 
     # -- filters and ranking of alternatives -----------------------------------------
 
@@ -382,6 +549,15 @@ class Explanations:
             **self._decision(),
             **wanted,
         )
+        if self.joined is not None:
+            left, order = self._order
+            passed = np.empty(len(chosen), dtype=bool)
+            passed[order] = chosen
+            singles = np.zeros(len(self.single_rules), dtype=bool)
+            singles[left] = passed[: len(left)]
+            return replace(
+                self, singles_kept=singles, joined=self.joined.where(passed[len(left) :])
+            )
         kept = np.zeros(self.regions.shape[1], dtype=bool)
         kept[self._alternatives[0][chosen]] = True
         return replace(self, kept=kept)
@@ -396,22 +572,28 @@ class Explanations:
         }
         if self.likeliest_there is None or self.explained_class is None:
             return found
-        place, row, *_ = self._alternatives
+        likeliest, row = self.likeliest_there[self._alternatives[0]], self.rules.row
+        if self.joined is not None:
+            (left, order), joined = self._order, self.joined.likeliest_there
+            likeliest = likeliest[left]  # and, unless there are none, of conjunctions
+            likeliest = likeliest if joined is None else np.append(likeliest, joined)[order]
         leads = np.asarray(self.explained_class == self.predicted_class)
-        wins = self.likeliest_there[place] == self.explained_class[row]
+        wins = likeliest == self.explained_class[row]
         return found | {"leads": leads, "flips": wins != leads[row]}
 
     def rule_text(self, i: int) -> list[str]:
-        """Rules of row `i` as sentences, in the order of features, as in `rules`."""
+        """Rules of row `i` as sentences, in the order of `rules`."""
         return [self._text(rule) for rule in self._rules_of(i)]
 
     def to_dict(self) -> dict[str, NDArray[Any]]:
         """All rules as a dict of arrays of shape (n_rules,): the columns of `rules` and the text.
 
-        ``feature`` holds names instead of numbers.
+        ``feature`` holds names instead of numbers, "a & b" for a conjunction.
         """
         columns = self.rules.to_dict()
-        columns["feature"] = np.array(self.feature_names, dtype=object)[columns["feature"]]
+        columns["feature"] = np.array(
+            [self._names_of(rule) for rule in range(len(self.rules))], dtype=object
+        )
         text = np.array([self._text(rule) for rule in range(len(self.rules))], dtype=object)
         return {"row": columns.pop("row"), "rule": text, **columns}
 
@@ -443,8 +625,16 @@ class Explanations:
         i = range(len(self))[i]
         return np.arange(*np.searchsorted(self.rules.row, [i, i + 1]))
 
+    def _names_of(self, rule: int) -> str:
+        """Names of the features that a rule is about."""
+        features = self.single_rules.feature[self.rules.members_of(rule)]
+        return AND.join(self.feature_names[f] for f in features)
+
     def _text(self, rule: int) -> str:
-        rules = self.rules
+        return AND.join(self._single_text(member) for member in self.rules.members_of(rule))
+
+    def _single_text(self, rule: int) -> str:
+        rules = self.single_rules
         name = self.feature_names[rules.feature[rule]]
         if self.kind == "fast":  # no condition
             return name
@@ -518,8 +708,27 @@ class ExplainedRow:
             return "\n".join(lines)
         lines.append(f"  {'rule':<{width}}  {'value':>9}  {'weight':>9}  [low, high]")
         lines += [
-            f"  {rule['rule']:<{width}}  {e.X[self.row, rule['feature']]:>9.4g}  "
+            f"  {rule['rule']:<{width}}  {self._value(rule['feature']):>9}  "
             f"{rule['weight']:>+9.4g}  [{rule['weight_low']:+.4g}, {rule['weight_high']:+.4g}]"
             for rule in rules
         ]
         return "\n".join(lines)
+
+    def _value(self, feature: int) -> str:
+        """The row's value of a feature; nothing for a conjunction."""
+        return "" if feature < 0 else f"{self.explanations.X[self.row, feature]:.4g}"
+
+
+def _alone(n: int) -> dict[str, Ints]:
+    """Columns that are the same for any table of n single rules."""
+    return {
+        "size": np.ones(n, dtype=np.int64),
+        "members_ptr": np.arange(n + 1),
+        "members": np.arange(n),
+    }
+
+
+def _check_count(name: str, count: Any) -> None:
+    """Check that a parameter is a whole number of at least 1."""
+    if not isinstance(count, Integral) or count < 1:
+        raise ValueError(f"{name} must be an int of at least 1. Got {count!r}.")

@@ -7,12 +7,13 @@ noisy columns -----> executor.map(fit_feature) --> calibrators of a fast explana
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ce_parallel._conjoin import Source
 from ce_parallel._explanations import Explanations
 from ce_parallel._fast import FastData, FastPlan, explain_fast_tile, fit_feature
 from ce_parallel._plan import ExplanationPlan
@@ -34,6 +35,8 @@ class Found:
         Calibrated value, low and high.
     weights : ndarray of shape (3, c, n, d)
         Base value minus the alternatives' value, low and high; 0 where there is no alternative.
+    source : Source or None
+        What the rows came from, without the classes explained; None for a fast explanation.
     likeliest : ndarray of shape (n,) or None
         Number of the most probable class, where several were looked at.
     regions : ndarray of shape (3, c, n_regions) or None
@@ -48,6 +51,7 @@ class Found:
     base: Floats
     weights: Floats
     report: ExecutionReport
+    source: Source | None
     likeliest: Ints | None = None
     regions: Floats | None = None
     likeliest_there: Ints | None = None
@@ -59,7 +63,13 @@ class Found:
         weights = self.weights.transpose(0, 2, 1, 3).reshape(3, n * n_classes, -1)
         repeated = np.repeat(np.arange(n), n_classes)
         rows = self.rows if n_classes == 1 else self.rows[repeated]
-        predicted, explained = self._classes()
+        predicted, explained = self._class_numbers()
+        classes = self.plan.model.classes
+        source = self.source
+        if source is not None:
+            source = source if n_classes == 1 else source.take(repeated)
+            if self.explained is not None or self.plan.model.n_classes > 2:
+                source = replace(source, explained=explained)
         regions, there = self._flat_regions()
         return Explanations(
             prediction=base[0],
@@ -72,17 +82,18 @@ class Found:
             grid=self.plan.grid,
             features=self.features,
             columns=self.plan.model.columns,
-            predicted_class=None if predicted is None else predicted[repeated],
-            explained_class=explained,
+            predicted_class=None if classes is None else classes[predicted][repeated],
+            explained_class=None if classes is None else classes[explained],
             threshold=threshold,
             regions=regions,
             likeliest_there=there,
+            source=source,
             execution_report=self.report,
             **described,
         )
 
-    def _classes(self) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
-        """Labels of the predicted class of each row, and of each explained one."""
+    def _class_numbers(self) -> tuple[Ints | None, Ints | None]:
+        """Numbers of the predicted class of each row, and of each explained one."""
         classes = self.plan.model.classes
         if classes is None:
             return None, None
@@ -93,7 +104,7 @@ class Found:
         if explained is None:
             several = len(classes) > 2
             explained = likeliest[:, None] if several else np.ones((len(self.rows), 1), dtype=int)
-        return classes[likeliest], classes[explained.ravel()]
+        return likeliest, explained.ravel()
 
     def _flat_regions(self) -> tuple[Floats | None, NDArray[Any] | None]:
         """Regions row by row and class by class, and the labels of the likeliest classes there."""
@@ -152,11 +163,13 @@ def explain_rows(
         For its memory budget.
     """
     task: Callable[[Any, Tile], TileResult] = explain_tile
+    source = None
     if isinstance(plan, FastPlan):
         features = features[np.isin(features, list(plan.calibrators))]
         task, shape = explain_fast_tile, plan.shape(features)
     else:
         shape = TileShape.of(plan.grid, features)
+        source = Source(plan, rows, known, None, options, config)
     if shape.nbytes > config.memory_budget_bytes:
         raise ValueError(
             f"memory_budget_bytes must be at least {shape.nbytes}, the size of one tile of these "
@@ -176,6 +189,7 @@ def explain_rows(
         base=np.empty((3, n_classes, len(rows))),
         weights=np.zeros((3, n_classes, *rows.shape)),
         report=results.report,
+        source=source,
     )
     kept = []
     for result in results:

@@ -143,4 +143,5 @@ def _in_raw_units(grid: Grid, steps: list[Any]) -> Grid:
         region_lower=undo(grid.region_lower, region_features),
         region_upper=undo(grid.region_upper, region_features),
         region_category=undo(grid.region_category, region_features),
+        covered=undo(grid.covered, np.repeat(cell_features, np.diff(grid.covered_ptr))),
     )

@@ -67,6 +67,11 @@ class Grid:
         Number of reference rows in each cell.
     region_lower, region_upper, region_category, region_support : ndarray of shape (n_regions,)
         The same of each region.
+    covered_ptr : ndarray of shape (n_cells + 1,)
+        Covered values of each cell.
+    covered : ndarray of shape (n_covered,)
+        What represents a numeric cell itself: percentiles of the reference values in it, equal
+        ones kept. None for a category, for "missing" and for a cell without reference values.
     """
 
     edges: tuple[Floats, ...]
@@ -83,6 +88,8 @@ class Grid:
     region_upper: Floats
     region_category: Floats
     region_support: Ints
+    covered_ptr: Ints
+    covered: Floats
 
     @property
     def values_per_cell(self) -> Ints:
@@ -169,6 +176,8 @@ def build_grid(
         region_upper=regions[:, 1].copy(),
         region_category=regions[:, 2].copy(),
         region_support=regions[:, 3].astype(np.int64),
+        covered_ptr=_pointers([part.n_covered for part in parts]),
+        covered=np.concatenate([nothing, *(part.covered for part in parts)]),
     )
 
 
@@ -176,7 +185,8 @@ def build_grid(
 class _Part:
     """The grid of one feature; rows of `cells` and `regions` are (lower, upper, category, support).
 
-    `n_regions` counts the regions of each cell, `n_values` the values of each region.
+    `n_regions` counts the regions of each cell, `n_values` the values of each region, `n_covered`
+    those that represent each cell itself.
     """
 
     cells: Floats
@@ -184,6 +194,8 @@ class _Part:
     regions: Floats
     n_values: Ints
     values: Floats
+    n_covered: Ints
+    covered: Floats
 
 
 def _numeric(column: Floats, cuts: Floats, percentiles: Sequence[float]) -> _Part:
@@ -213,13 +225,34 @@ def _numeric(column: Floats, cuts: Floats, percentiles: Sequence[float]) -> _Par
         n_regions.append(len(tried))
         regions.extend(region for region, _ in tried)
         values.extend(np.unique(np.percentile(part, percentiles)) for _, part in tried)
+    n_covered, covered = _covered(present, ends, percentiles)
     return _Part(
         cells=np.array(cells),
         n_regions=np.array(n_regions),
         regions=np.array(regions).reshape(-1, 4),
         n_values=np.array([len(part) for part in values], dtype=np.int64),
         values=np.concatenate([np.empty(0), *values]),
+        n_covered=np.append(n_covered, 0),  # missing
+        covered=covered,
     )
+
+
+def _covered(present: Floats, ends: Ints, percentiles: Sequence[float]) -> tuple[Ints, Floats]:
+    """Percentiles of consecutive parts of ascending values, how many of each part and which.
+
+    As `numpy.percentile` finds them, of all parts at once. An empty part has none.
+    """
+    size = np.diff(ends)
+    filled = size > 0
+    place = np.asarray(percentiles, dtype=np.float64) / 100 * (size[filled] - 1)[:, None]
+    before = np.floor(place).astype(np.int64)
+    fraction = place - before
+    start = ends[:-1][filled][:, None]
+    left = present[start + before]
+    right = present[start + np.minimum(before + 1, (size[filled] - 1)[:, None])]
+    step = right - left
+    values = np.where(fraction < 0.5, left + step * fraction, right - step * (1 - fraction))
+    return np.where(filled, len(percentiles), 0), values.ravel()
 
 
 def _categorical(column: Floats, codes: Floats | None) -> _Part:
@@ -244,6 +277,8 @@ def _categorical(column: Floats, codes: Floats | None) -> _Part:
         regions=regions,
         n_values=np.ones(len(regions), dtype=np.int64),
         values=regions[:, 2].copy(),
+        n_covered=np.zeros(len(cells), dtype=np.int64),
+        covered=np.empty(0),
     )
 
 
