@@ -67,7 +67,7 @@ def event_probability(y_hat, y, halves, row_y_hat, t1, t2):
 
 
 def missing(value):
-    return value is None or not isinstance(value, str) and bool(np.isnan(value))
+    return value is None or (not isinstance(value, str) and bool(np.isnan(value)))
 
 
 def cell(value, edges, categories=None):
@@ -229,7 +229,7 @@ def replaced(X, i, f, values):
     dtype = copies.dtypes.iloc[f]
     if dtype.kind in "iu":
         dtype = float
-    if dtype == bool and any(missing(value) for value in values):
+    if dtype.kind == "b" and any(missing(value) for value in values):
         dtype = object
     copies[copies.columns[f]] = pd.Series(values, dtype=dtype)
     return copies

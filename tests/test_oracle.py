@@ -1,5 +1,7 @@
 """Whole explanations against plain loops: every kind, on frames and arrays of mixed columns."""
 
+import functools
+
 import numpy as np
 import pytest
 from sklearn.compose import make_column_transformer
@@ -180,6 +182,7 @@ def check(explanations, expected):
     assert table.support.tolist() == list(support)
 
 
+@functools.cache
 def both(task, bins=None):
     """Ours and the slow one, around the same model and calibration rows; and a query."""
     fitted = model(task).fit(*mixed(150, 0, task))
@@ -251,11 +254,12 @@ def test_an_event_per_row(kind):
     check(ours.explain(X, kind=kind, threshold=events), slow.explain(X, kind, events=events))
 
 
+def bins(X):
+    return (X["count"].to_numpy() > 14).astype(int)
+
+
 @pytest.mark.parametrize("task", ["2", "3", "regression", "event"])
 def test_mondrian_categories(task, kind):
-    def bins(X):
-        return (X["count"].to_numpy() > 14).astype(int)
-
     ours, slow, X = both("regression" if task == "event" else task, bins=bins)
     options, theirs = {}, {}
     if task == "event":
