@@ -229,7 +229,7 @@ def replaced(X, i, f, values):
     dtype = copies.dtypes.iloc[f]
     if dtype.kind in "iu":
         dtype = float
-    if dtype.kind == "b" and any(missing(value) for value in values):
+    elif dtype.kind == "b" and any(missing(value) for value in values):
         dtype = object
     copies[copies.columns[f]] = pd.Series(values, dtype=dtype)
     return copies
