@@ -460,12 +460,21 @@ class ExplainedRow:
         """What is predicted, in one line."""
         e, (value, low, high) = self.explanations, self.prediction
         numbers = f"{value:.4g} [{low:.4g}, {high:.4g}]"
+        if e.threshold is not None:
+            above, most = e.threshold[self.row]
+            start = "" if above == -np.inf else f"{above:.4g} < "
+            return f"P({start}y <= {most:.4g}) = {numbers}"
         if e.explained_class is None or e.predicted_class is None:
             return f"prediction = {numbers}"
         return (
             f"P(class = {e.explained_class[self.row]}) = {numbers}, "
             f"predicted class {e.predicted_class[self.row]}"
         )
+
+    def _present(self, feature: int) -> str:
+        """The row's own value of a feature: a number, or the category as the reader knows it."""
+        value = self.explanations.columns.category(feature, self.explanations.X[self.row, feature])
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
 
     def __repr__(self) -> str:
         lines = [f"row {self.row}: {self.headline}"]
@@ -475,7 +484,7 @@ class ExplainedRow:
         width = max(len("rule"), *(len(rule["rule"]) for rule in rules))
         lines.append(f"  {'rule':<{width}}  {'value':>9}  {'weight':>9}  [low, high]")
         lines += [
-            f"  {rule['rule']:<{width}}  {self.explanations.X[self.row, rule['feature']]:>9.4g}  "
+            f"  {rule['rule']:<{width}}  {self._present(rule['feature']):>9}  "
             f"{rule['weight']:>+9.4g}  [{rule['weight_low']:+.4g}, {rule['weight_high']:+.4g}]"
             for rule in rules
         ]

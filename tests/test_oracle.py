@@ -268,3 +268,15 @@ def test_mondrian_categories(task, kind):
         ours.explain(X, kind=kind, mondrian=bins(X), **options),
         slow.explain(X, kind, bins=bins(X), **theirs),
     )
+
+
+def test_a_row_names_its_event_and_its_categories():
+    ours, _, X = both("regression")
+    events = [(-np.inf, 1.0), (0.5, 2.0), *[(-np.inf, 0.001)] * 4]
+    explained = ours.explain(X, kind="alternative", threshold=events)
+    starts = [explained[i].headline.split(" = ")[0] for i in range(3)]
+    assert starts == ["P(y <= 1)", "P(0.5 < y <= 2)", "P(y <= 0.001)"]
+    lines = [(i, line.split()) for i in range(1, 6) for line in str(explained[i]).splitlines()]
+    shown = [(i, words[3]) for i, words in lines if words[:2] == ["grade", "="]]
+    assert shown  # the category, and not the number that stands for it
+    assert shown == [(i, str(X["grade"][i])) for i, _ in shown]
