@@ -680,8 +680,9 @@ class ExplainedRow:
         e, (value, low, high) = self.explanations, self.prediction
         numbers = f"{value:.4g} [{low:.4g}, {high:.4g}]"
         if e.threshold is not None:
-            lower, upper = e.threshold[self.row]
-            return f"P({'' if lower == -np.inf else f'{lower:.4g} < '}y <= {upper:.4g}) = {numbers}"
+            above, most = e.threshold[self.row]
+            start = "" if above == -np.inf else f"{above:.4g} < "
+            return f"P({start}y <= {most:.4g}) = {numbers}"
         if e.explained_class is None or e.predicted_class is None:
             return f"prediction = {numbers}"
         return (
@@ -715,8 +716,12 @@ class ExplainedRow:
         return "\n".join(lines)
 
     def _value(self, feature: int) -> str:
-        """The row's value of a feature; nothing for a conjunction."""
-        return "" if feature < 0 else f"{self.explanations.X[self.row, feature]:.4g}"
+        """The row's own value of a feature, as the reader knows it; nothing for a conjunction."""
+        if feature < 0:
+            return ""
+        e = self.explanations
+        value = e.columns.category(feature, e.X[self.row, feature])
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _alone(n: int) -> dict[str, Ints]:
