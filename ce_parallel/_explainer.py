@@ -654,10 +654,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         -------
         Explanations
         """
-        self._calibrated()
+        classification = self._calibrated().classes is not None
         if not isinstance(kind, str) or kind not in MAX_DEPTH:
             raise ValueError(f"kind must be one of {sorted(MAX_DEPTH)}. Got {kind!r} instead.")
-        classification = is_classifier(self.estimator)
         percentiles = check_percentiles(percentiles)
         options = {} if classification or threshold is not None else {"percentiles": percentiles}
         events, event = self._events(threshold)

@@ -116,7 +116,7 @@ def data_of(cell):
     shape = {"n_samples": n, "n_features": N_FEATURES, "n_informative": 10, "random_state": 0}
     X, y = make_classification(**shape, n_classes=cell.classes or 2)
     if not cell.classes:
-        X, y = make_regression(**shape)
+        X, y = make_regression(**shape, noise=20.0)
     ends = N_FIT, N_FIT + cell.n_calibration
     return zip(np.split(X, ends), np.split(y, ends), strict=True)
 
