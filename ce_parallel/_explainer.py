@@ -685,8 +685,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         return self.explain(X, kind="factual", **options)
 
     def _calibrated(self) -> CalibratedModel:
-        check_is_fitted(self)
         if not hasattr(self, "_model"):
+            check_is_fitted(self)
             raise NotCalibratedError(
                 f"This {type(self).__name__} is fitted but not calibrated. Call "
                 "calibrate(X_cal, y_cal) with rows that it was not fitted on, or fit with cv=5."

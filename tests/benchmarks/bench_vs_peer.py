@@ -2,10 +2,10 @@
 
 Run as ``python tests/benchmarks/bench_vs_peer.py [cell ...] [--repeat 9]``; ``--list`` names the
 cells, and a cell is chosen by a part of its name. Both explain the same arrays with the same fitted
-model in one process, one thread each; weights are compared before anything is timed. "raw" is one
-call of the model on the rows that the method needs: no implementation can be faster, and "share"
-is how much of that speed ours reaches. "us/row" is what ours adds to it, per needed row. Fails if
-a bar is missed.
+model in one process, one thread each, in seconds of the processor; weights are compared first.
+"raw" is one call of the model on the rows that the method needs: no implementation can be faster,
+and "share" is how much of that speed ours reaches. "us/row" is what ours adds to it, per needed
+row. Fails if a bar is missed.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 from calibrated_explanations import CalibratedExplainer
@@ -161,9 +161,9 @@ def compared(calls, model, cell):
         blocks.append(block.copy())
         return getattr(type(model), verb)(model, block)
 
-    started = perf_counter()
+    started = process_time()
     reference = calls["peer"]()
-    seconds = perf_counter() - started
+    seconds = process_time() - started
     explanations = calls["ours"]()  # builds the grid, where that is not what is measured
     setattr(model, verb, recorded)
     calls["ours"]()
@@ -183,7 +183,7 @@ def run(name, cell, repeat):
     candidates = {"ours": calls["ours"], "raw": lambda: predict(rows)}
     if peer < 1:  # else far from its bar: one run tells enough
         candidates["peer"] = calls["peer"]
-    seconds = paired_seconds(candidates, repeat=repeat)
+    seconds = paired_seconds(candidates, repeat=repeat, clock=process_time)
     seconds.setdefault("peer", [peer] * repeat)
     ours, peer, raw = (median(seconds[key]) for key in ("ours", "peer", "raw"))
     times, share = ratio(seconds, "peer", "ours"), ratio(seconds, "raw", "ours")
