@@ -630,11 +630,10 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         -------
         Explanations
         """
-        self._calibrated()
+        classification = self._calibrated().classes is not None
         if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}. Got {kind!r} instead.")
         augmentation = Augmentation.of(noise, scale_factor, severity, kind=kind)
-        classification = is_classifier(self.estimator)
         percentiles = check_percentiles(percentiles)
         options = {} if classification or threshold is not None else {"percentiles": percentiles}
         events, event = self._events(threshold)
@@ -668,8 +667,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         return self.explain(X, kind="factual", **options)
 
     def _calibrated(self) -> CalibratedModel:
-        check_is_fitted(self)
         if not hasattr(self, "_model"):
+            check_is_fitted(self)
             raise NotCalibratedError(
                 f"This {type(self).__name__} is fitted but not calibrated. Call "
                 "calibrate(X_cal, y_cal) with rows that it was not fitted on, or fit with cv=5."

@@ -111,12 +111,13 @@ class Grid:
             Cell numbers.
         """
         cells = np.empty((len(X), len(features)), dtype=np.int64)
+        missing = np.isnan(X)
         found: Ints
         for j, f in enumerate(features):
             codes = self.categories[f]
             if codes is None:
-                # NaN sorts after infinity, so that it finds the last cell, "missing".
-                found = np.searchsorted(np.append(self.edges[f], np.inf), X[:, f], side="left")
+                # NaN sorts after every edge; one more finds the last cell, "missing".
+                found = np.searchsorted(self.edges[f], X[:, f], side="left") + missing[:, f]
             else:
                 found = _find(codes, X[:, f])
             cells[:, j] = self.cell_ptr[f] + found
