@@ -273,7 +273,7 @@ def test_mondrian_categories(task, kind):
 def test_a_row_names_its_event_and_its_categories():
     ours, _, X = both("regression")
     events = [(-np.inf, 1.0), (0.5, 2.0), *[(-np.inf, 0.001)] * 4]
-    explained = ours.explain(X, kind="alternative", threshold=events)
+    explained = ours.explain(X, kind="factual", threshold=events)
     starts = [explained[i].headline.split(" = ")[0] for i in range(3)]
     assert starts == ["P(y <= 1)", "P(0.5 < y <= 2)", "P(y <= 0.001)"]
     lines = [(i, line.split()) for i in range(1, 6) for line in str(explained[i]).splitlines()]
