@@ -433,3 +433,48 @@ def test_a_tie_goes_to_the_first_class():
     explainer = ours(model, X, y)
     assert (explainer.predict_proba(X) == 0.5).all()
     assert explainer.predict(X[:2]).tolist() == [0, 0]
+
+
+def conjunctions_of(explanation):
+    """Predictions of the reference's conjunctions of two features, by these features."""
+    explanation.add_conjunctions(5, 2)
+    rules = explanation.get_rules()
+    columns = zip(rules["feature"], rules["predict"], rules["is_conjunctive"], strict=True)
+    return {tuple(features): p for features, p, joined in columns if joined}
+
+
+def our_conjunctions(explained, i):
+    joined = explained.conjunctions(5, 2)
+    rules, features = joined.rules, joined.single_rules.feature
+    here = np.flatnonzero((rules.row == i) & (rules.size == 2))
+    return {tuple(features[rules.members_of(r)].tolist()): rules.prediction[r] for r in here}
+
+
+def test_3_factual_conjunctions_do_not_depend_on_the_batch():
+    fit, cal, (X, _) = split(load_breast_cancer)
+    model, X = LogisticRegression(max_iter=10_000).fit(*fit), X[:20]
+    there = theirs(model, *cal)
+    batch = [conjunctions_of(e) for e in there.explain_factual(X.copy())]
+    alone = [conjunctions_of(there.explain_factual(X[i : i + 1].copy())[0]) for i in range(20)]
+    moved = [
+        abs(batch[i][k] - alone[i][k]) for i in range(20) for k in batch[i].keys() & alone[i].keys()
+    ]
+    assert (len(moved), sum(m > 1e-9 for m in moved)) == (734, 580)
+    assert max(moved) == pytest.approx(0.90, abs=0.005)
+    here = ours(model, *cal, score_rounding="oracle").explain(X)
+    for i in range(3):
+        single = ours(model, *cal, score_rounding="oracle").explain(X[i : i + 1])
+        assert our_conjunctions(here, i) == our_conjunctions(single, 0)
+
+
+def test_6_conjunctions_of_several_classes_use_every_combination():
+    fit, cal, (X, _) = split(load_wine)
+    model, X = LogisticRegression(max_iter=10_000).fit(*fit), X[:10]
+    there = [conjunctions_of(e) for e in theirs(model, *cal).explore_alternatives(X.copy())]
+    here = ours(model, *cal, score_rounding="oracle").explain(X, kind="alternative")
+    differ = []
+    for i in range(10):
+        found = our_conjunctions(here, i)
+        differ += [abs(there[i][k] - found[k]) for k in there[i].keys() & found.keys()]
+    assert (len(differ), sum(d > 1e-9 for d in differ)) == (319, 306)
+    assert max(differ) == pytest.approx(0.32, abs=0.005)
