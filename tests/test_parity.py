@@ -294,7 +294,10 @@ THRESHOLDS = {
 }
 
 
-@pytest.mark.parametrize("threshold", THRESHOLDS)
+@pytest.mark.parametrize(
+    "threshold",  # one event per row takes the reference long
+    [pytest.param(t, marks=pytest.mark.slow) if "per row" in t else t for t in THRESHOLDS],
+)
 @pytest.mark.parametrize("name", REGRESSORS)
 def test_events(name, threshold, kind):
     theirs, ours, X = both(REGRESSORS[name], load_diabetes, "regression")
