@@ -35,6 +35,7 @@ class TestProcesses(StrategyContract):
         return ProcessPoolExecutorStrategy()
 
 
+@pytest.mark.slow
 class TestJoblibLoky(StrategyContract):
     def make_strategy(self):
         return JoblibBackendStrategy("loky")
@@ -45,6 +46,7 @@ class TestJoblibThreading(StrategyContract):
         return JoblibBackendStrategy("threading")
 
 
+@pytest.mark.slow
 class TestJoblibMultiprocessing(StrategyContract):
     def make_strategy(self):
         return JoblibBackendStrategy("multiprocessing")
@@ -65,6 +67,7 @@ class TestUsersThreads(UsersPool):
         return FuturesStrategy(self.open_pools.enter_context(ThreadPoolExecutor(2)))
 
 
+@pytest.mark.slow
 class TestUsersProcesses(UsersPool):
     def make_strategy(self):
         pool = ProcessPoolExecutor(2, mp_context=get_context("forkserver"))

@@ -36,6 +36,7 @@ def installed(tmp_path_factory):
     sys.modules.pop("command_strategy", None)
 
 
+@pytest.mark.slow
 class TestCommandStrategy(StrategyContract):
     def make_strategy(self):
         from command_strategy import CommandStrategy
