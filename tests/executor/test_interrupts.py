@@ -114,7 +114,7 @@ def test_ctrl_c_while_workers_start(name, delay, tmp_path):
     assert took < 3
 
 
-@pytest.mark.parametrize("name", first(OURS, ["processes", "joblib-multiprocessing"]))
+@pytest.mark.parametrize("name", first(OURS, ["processes"]))
 def test_workers_follow_a_killed_caller(name, tmp_path):
     """In the middle of their tasks, within seconds, and its shared state goes as well."""
     process = start(tmp_path, name, MOMENTS["running"].format(nap=LONG_NAP))
@@ -199,7 +199,7 @@ def test_an_interpreter_exits_with_a_live_executor(what, name, tmp_path):
     assert err == "" or (tracker and name in ("fork", "forkserver", "spawn"))
 
 
-@pytest.mark.parametrize("name", first(DEFAULT, ["processes", "joblib-multiprocessing"]))
+@pytest.mark.parametrize("name", first(DEFAULT, ["processes"]))
 def test_submitted_calls_finish_before_the_interpreter_exits(name, tmp_path):
     """As those of the standard library do."""
     done = "lambda: (time.sleep(0.5), (folder / 'done').touch())"
