@@ -699,20 +699,18 @@ class ExplainedRow:
                 why = "no other value of any feature changes the prediction"
             return f"{lines[0]}\n  no rule: {why}"
         width = max(len("rule"), *(len(rule["rule"]) for rule in rules))
-        if e.kind == "alternative":
-            lines.append(f"  {'rule':<{width}}  {'weight':>9}  {'there':>9}  [low, high]")
-            lines += [
-                f"  {rule['rule']:<{width}}  {rule['weight']:>+9.4g}  {rule['prediction']:>9.4g}  "
-                f"[{rule['low']:.4g}, {rule['high']:.4g}]"
-                for rule in rules
-            ]
-            return "\n".join(lines)
-        lines.append(f"  {'rule':<{width}}  {'value':>9}  {'weight':>9}  [low, high]")
-        lines += [
-            f"  {rule['rule']:<{width}}  {self._value(rule['feature']):>9}  "
-            f"{rule['weight']:>+9.4g}  [{rule['weight_low']:+.4g}, {rule['weight_high']:+.4g}]"
-            for rule in rules
-        ]
+        elsewhere = e.kind == "alternative"
+        heads = ("weight", "there") if elsewhere else ("value", "weight")
+        lines.append(f"  {'rule':<{width}}  {heads[0]:>9}  {heads[1]:>9}  [low, high]")
+        for rule in rules:
+            weight = f"{rule['weight']:+.4g}"
+            if elsewhere:
+                cells = weight, f"{rule['prediction']:.4g}"
+                interval = f"[{rule['low']:.4g}, {rule['high']:.4g}]"
+            else:
+                cells = self._value(rule["feature"]), weight
+                interval = f"[{rule['weight_low']:+.4g}, {rule['weight_high']:+.4g}]"
+            lines.append(f"  {rule['rule']:<{width}}  {cells[0]:>9}  {cells[1]:>9}  {interval}")
         return "\n".join(lines)
 
     def _value(self, feature: int) -> str:

@@ -24,7 +24,6 @@ from ce_parallel.utils._sklearn import (
     estimator_scores,
     fill_random_states,
     safe_indexing,
-    validated,
 )
 
 __all__ = [
@@ -47,5 +46,4 @@ __all__ = [
     "kept_features",
     "seed_of",
     "safe_indexing",
-    "validated",
 ]

@@ -23,14 +23,7 @@ __all__ = [
     "estimator_scores",
     "fill_random_states",
     "safe_indexing",
-    "validated",
 ]
-
-
-def validated(estimator: Any, X: Any, *target: Any, reset: bool) -> tuple[Any, ...]:
-    """Validate rows without categorical features: `encoded` without the columns."""
-    rows, numbers, _, *y = encoded(estimator, X, *target, columns=Columns.of(X), reset=reset)
-    return rows, numbers, *y
 
 
 def encoded(estimator: Any, X: Any, *target: Any, columns: Columns, reset: bool) -> tuple[Any, ...]:
