@@ -55,6 +55,8 @@ def asked_for(config: ParallelConfig) -> Choice | None:
     why = f"CE_PARALLEL names {named!r}"
     if named is None and preferred != "auto":
         named, step, why = preferred, 4, f"preferred={preferred!r}"
+    if named == "serial":
+        return _choice(step, SerialStrategy(), 1, why)
     if named not in (None, "auto"):
         cap = worker_cap(config)
         inside, share = _surroundings()

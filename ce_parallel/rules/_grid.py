@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ class Grid:
     covered_ptr: Ints
     covered: Floats
 
-    @property
+    @cached_property
     def values_per_cell(self) -> Ints:
         """Number of perturbation values of each cell, ndarray of shape (n_cells,)."""
         return np.diff(self.value_ptr[self.region_ptr])
@@ -117,7 +118,7 @@ class Grid:
             codes = self.categories[f]
             if codes is None:
                 # NaN sorts after every edge; one more finds the last cell, "missing".
-                found = np.searchsorted(self.edges[f], X[:, f], side="left") + missing[:, f]
+                found = self.edges[f].searchsorted(X[:, f], side="left") + missing[:, f]
             else:
                 found = _find(codes, X[:, f])
             cells[:, j] = self.cell_ptr[f] + found

@@ -4,20 +4,22 @@ from statistics import median
 from time import perf_counter
 
 
-def paired_seconds(candidates, *, repeat, clock=perf_counter):
+def paired_seconds(candidates, *, repeat, calls=1, clock=perf_counter):
     """Run every candidate once for warming up, then `repeat` times in turn.
 
     Parameters
     ----------
     candidates : dict of callables
     repeat : int
+    calls : int, default=1
+        How often a candidate is called in its turn.
     clock : callable, default=perf_counter
         `process_time` leaves out what others do on the machine; for serial work only.
 
     Returns
     -------
     dict of lists of float
-        Seconds of each run, by candidate.
+        Seconds of each call, the mean of a turn, by candidate.
     """
     for run in candidates.values():
         run()
@@ -25,8 +27,9 @@ def paired_seconds(candidates, *, repeat, clock=perf_counter):
     for _ in range(repeat):
         for name, run in candidates.items():
             started = clock()
-            run()
-            seconds[name].append(clock() - started)
+            for _ in range(calls):
+                run()
+            seconds[name].append((clock() - started) / calls)
     return seconds
 
 
