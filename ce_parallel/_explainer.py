@@ -7,9 +7,8 @@ explain    rows --tiles-------> alternative predictions --> weights
 
 from __future__ import annotations
 
-import threading
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
 
@@ -22,15 +21,15 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ce_parallel._explanations import Explanations
-from ce_parallel._fast import Augmentation, FastData, FastPlan, varying
+from ce_parallel._fast import Augmentation
 from ce_parallel._folds import FoldData, plan_folds, run_fold
-from ce_parallel._gather import explain_rows, fit_features
-from ce_parallel._plan import CalibratedModel, ExplanationPlan, difficulty_of
+from ce_parallel._gather import explain_rows
+from ce_parallel._plan import CalibratedModel, difficulty_of
+from ce_parallel._plans import Plans, Reference
 from ce_parallel.calibration import (
     NORMALIZATIONS,
     SUMMARIES,
     Calibration,
-    EventSplit,
     Recipe,
     Rows,
     check_percentiles,
@@ -40,14 +39,13 @@ from ce_parallel.calibration import (
 from ce_parallel.exceptions import NotCalibratedError
 from ce_parallel.executor import (
     ParallelConfig,
-    ParallelExecutor,
     ProgressHook,
     Workload,
     acquire_executor,
     observe,
 )
 from ce_parallel.executor._config import validate
-from ce_parallel.rules import MAX_DEPTH, Grid, build_grid, fit_categories, fit_edges
+from ce_parallel.rules import MAX_DEPTH, fit_categories
 from ce_parallel.utils import (
     Columns,
     HasMethods,
@@ -74,8 +72,6 @@ SCORE_DECIMALS = {"consistent": (4, 4), "oracle": (4, None)}
 # Kinds of explanations that `explain` gives.
 KINDS = sorted([*MAX_DEPTH, "fast"])
 
-KEPT_PLANS = 8  # of explanations of events; more would hold on to old ones
-
 # What fit and calibrate leave behind, beside scikit-learn's own.
 FITTED = (
     "estimator_",
@@ -83,32 +79,9 @@ FITTED = (
     "calibrator_",
     "execution_report_",
     "_columns",
-    "_reference",
-    "_calibration",
-    "_recipe",
     "_categories",
-    "_split",
-    "_seed",
-    "_model",
     "_plans",
-    "_fast_plans",
 )
-
-# Guards the grids that explainers build when a kind is first asked for. One lock for all keeps
-# explainers picklable.
-_GRID_LOCK = threading.Lock()
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """Rows that cuts and perturbation values come from, and what the cuts should tell apart.
-
-    Of categorical features, the categories that are tried.
-    """
-
-    X: Floats
-    target: NDArray[Any]
-    categories: dict[int, Floats | None]
 
 
 def _is_classifier(self: ParallelCalibratedExplainer) -> bool:
@@ -392,17 +365,15 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         if labels is not None:
             self._categories, category = np.unique(labels, return_inverse=True)
         known = Rows(category=category, difficulty=difficulty)
-        self._seed = seed_of(self.random_state)
-        self._split: EventSplit | None = None
-        self._calibration = Calibration(scores, y, known)
-        self._recipe = Recipe(
+        calibration = Calibration(scores, y, known)
+        recipe = Recipe(
             classes,
             SCORE_DECIMALS[self.score_rounding],
             self.interval_summary,
             self.normalization,
-            self._seed,
+            seed_of(self.random_state),
         )
-        self.calibrator_ = self._recipe.calibrator(self._calibration)
+        self.calibrator_ = recipe.calibrator(calibration)
         target = y
         if self.condition_source == "prediction":
             target = self._conditions(scores, known)
@@ -412,12 +383,11 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             max_categories=self.max_categories,
             names=self._names(X.shape[1]),
         )
-        self._reference = Reference(X, target, tried)
-        self._model = CalibratedModel(
+        model = CalibratedModel(
             self.estimator_, self._columns, self.calibrator_, classes, self.difficulty
         )
-        self._plans: dict[Any, ExplanationPlan] = {}
-        self._fast_plans: dict[Any, FastPlan] = {}
+        reference = Reference(X, target, tried, self.sample_percentiles)
+        self._plans = Plans(model, recipe, calibration, reference)
         return self
 
     def _conditions(self, scores: Floats, known: Rows) -> NDArray[Any]:
@@ -550,9 +520,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         -------
         proba, low, high : ndarrays of shape (n,)
         """
-        self._calibrated()
+        plans = self._calibrated()
         events, event = check_threshold(threshold)
-        numbers, model = self._read(X, self._model_of(events))
+        numbers, model = self._read(X, plans.model_of(events))
         known = self._known(X, len(numbers), mondrian)
         value, low, high = model.predict(numbers, replace(known, event=_per_row(event, numbers)))
         return value, low, high
@@ -566,7 +536,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
     def _predict(self, X: Any, mondrian: ArrayLike | None, **options: Any) -> Floats:
         """Calibrated value, low and high, of all classes for a classifier."""
-        numbers, model = self._read(X, self._calibrated())
+        numbers, model = self._read(X, self._calibrated().model)
         known = self._known(X, len(numbers), mondrian)
         if model.classes is None:
             return model.predict(numbers, known, **options)
@@ -576,15 +546,6 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         """Return rows as numbers, and a model that knows every category among them."""
         _, numbers, columns = encoded(self, X, columns=model.columns, reset=False)
         return numbers, model if columns is model.columns else replace(model, columns=columns)
-
-    def _model_of(self, events: Floats | None) -> CalibratedModel:
-        """Return the calibrated model, of events where there are any."""
-        if events is None:
-            return self._calibrated()
-        with _GRID_LOCK:
-            if self._split is None:
-                self._split = self._recipe.event_split(self._calibration)
-            return replace(self._calibrated(), calibrator=self._split.calibrator(events))
 
     # -- explain ----------------------------------------------------------------------------
 
@@ -630,14 +591,15 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         -------
         Explanations
         """
-        classification = self._calibrated().classes is not None
+        plans = self._calibrated()
+        classification = plans.model.classes is not None
         if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}. Got {kind!r} instead.")
         augmentation = Augmentation.of(noise, scale_factor, severity, kind=kind)
         percentiles = check_percentiles(percentiles)
         options = {} if classification or threshold is not None else {"percentiles": percentiles}
         events, event = self._events(threshold)
-        numbers, model = self._read(X, self._model)
+        numbers, model = self._read(X, plans.model)
         known = replace(self._known(X, len(numbers), mondrian), event=_per_row(event, numbers))
         explained = self._explained(labels, len(numbers))
         names = self._names(numbers.shape[1])
@@ -645,11 +607,11 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         config = self._checked_config()
         with self._watched(), acquire_executor(config) as executor:
             plan: Any = (
-                self._fast_plan(augmentation, events, executor)
+                plans.fast_plan(augmentation, events, executor)
                 if kind == "fast"
-                else self._plan(kind, events)
+                else plans.plan(kind, events)
             )
-            if model is not self._model:  # it knows categories of these rows
+            if model is not plans.model:  # it knows categories of these rows
                 plan = replace(plan, model=replace(plan.model, columns=model.columns))
             found = explain_rows(
                 plan, numbers, features, known, explained, options, executor, config
@@ -666,14 +628,14 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         """``explain(X, kind="factual", **options)``."""
         return self.explain(X, kind="factual", **options)
 
-    def _calibrated(self) -> CalibratedModel:
-        if not hasattr(self, "_model"):
+    def _calibrated(self) -> Plans:
+        if not hasattr(self, "_plans"):
             check_is_fitted(self)
             raise NotCalibratedError(
                 f"This {type(self).__name__} is fitted but not calibrated. Call "
                 "calibrate(X_cal, y_cal) with rows that it was not fitted on, or fit with cv=5."
             )
-        return self._model
+        return self._plans
 
     def explore_alternatives(self, X: Any, **options: Any) -> Explanations:
         """``explain(X, kind="alternative", **options)``."""
@@ -756,68 +718,6 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             raise ValueError(f"labels must be one label, {n} labels or 'all'. Got {wanted.shape}.")
         check_labels(wanted, self.classes_, what="labels")
         return np.searchsorted(self.classes_, wanted)[:, None]
-
-    def _plan(self, kind: str, events: Floats | None) -> ExplanationPlan:
-        """Return the plan of `kind` and events; the grid is built when it is first asked for."""
-        key = kind, None if events is None else events.tobytes()
-        with _GRID_LOCK:
-            if (kind, None) not in self._plans:
-                grid = self._grid(MAX_DEPTH[kind])
-                keeps_regions = kind == "alternative"
-                self._plans[kind, None] = ExplanationPlan(self._model, grid, keeps_regions)
-            plan = self._plans[kind, None]
-        if events is None or key in self._plans:
-            return self._plans[key]
-        plan = replace(plan, model=self._model_of(events))
-        with _GRID_LOCK:
-            while len(self._plans) > KEPT_PLANS:
-                del self._plans[next(k for k in self._plans if k[1] is not None)]
-            return self._plans.setdefault(key, plan)
-
-    def _fast_plan(
-        self, augmentation: Augmentation, events: Floats | None, executor: ParallelExecutor
-    ) -> FastPlan:
-        """Return the plan of an augmentation and events.
-
-        No lock is held while features are fitted: a worker that waited for it would never end. Two
-        threads may both fit them, to the same bits; the plan of one is kept.
-        """
-        kept, key = self._fast_plans, (augmentation, events is not None)
-        plan = kept.get(key)
-        if plan is None:
-            reference, data = self._reference, self._calibration
-            shared = FastData(
-                self._model,
-                self._recipe,
-                reference.X,
-                data.y,
-                data.known.category,
-                augmentation,
-                features=varying(reference.X, reference.categories),
-                events=events is not None,
-            )
-            plan = FastPlan(self._model, self._uncut(), fit_features(shared, executor))
-            with _GRID_LOCK:
-                while len(kept) >= KEPT_PLANS:
-                    del kept[next(iter(kept))]
-                plan = kept.setdefault(key, plan)
-        return plan if events is None else plan.of_events(self._model_of(events), events)
-
-    def _uncut(self) -> Grid:
-        """A grid with one cell per feature, and one for missing values."""
-        X, categories = self._reference.X, dict.fromkeys(self._reference.categories)
-        return build_grid(X, [np.empty(0)] * X.shape[1], self.sample_percentiles, categories)
-
-    def _grid(self, max_depth: int) -> Grid:
-        reference = self._reference
-        edges = fit_edges(
-            reference.X,
-            reference.target,
-            classification=is_classifier(self.estimator),
-            max_depth=max_depth,
-            uncut=reference.categories,
-        )
-        return build_grid(reference.X, edges, self.sample_percentiles, reference.categories)
 
     def _names(self, n_features: int) -> tuple[str, ...]:
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(n_features)])

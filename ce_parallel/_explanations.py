@@ -64,7 +64,8 @@ class Rules:
         The rule holds where ``lower < x <= upper``; both NaN where it says "is missing", and for a
         conjunction.
     value : ndarray of float
-        The category of a categorical rule, else NaN.
+        The category of a categorical rule, else NaN. A category that is no number is coded, see
+        `Columns`; `Explanations.to_dict` names it.
     prediction, low, high : ndarray of float
         Calibrated prediction where the rule holds.
     weight, weight_low, weight_high : ndarray of float
@@ -588,13 +589,15 @@ class Explanations:
     def to_dict(self) -> dict[str, NDArray[Any]]:
         """All rules as a dict of arrays of shape (n_rules,): the columns of `rules` and the text.
 
-        ``feature`` holds names instead of numbers, "a & b" for a conjunction.
+        ``feature`` holds names instead of numbers, "a & b" for a conjunction, and ``value`` the
+        categories themselves, where they are not numbers.
         """
         columns = self.rules.to_dict()
-        columns["feature"] = np.array(
-            [self._names_of(rule) for rule in range(len(self.rules))], dtype=object
-        )
-        text = np.array([self._text(rule) for rule in range(len(self.rules))], dtype=object)
+        every = range(len(self.rules))
+        columns["feature"] = np.array([self._names_of(rule) for rule in every], dtype=object)
+        if self.columns.coded:
+            columns["value"] = np.array([self._category(rule) for rule in every], dtype=object)
+        text = np.array([self._text(rule) for rule in every], dtype=object)
         return {"row": columns.pop("row"), "rule": text, **columns}
 
     def to_frame(self) -> Any:
@@ -629,6 +632,10 @@ class Explanations:
         """Names of the features that a rule is about."""
         features = self.single_rules.feature[self.rules.members_of(rule)]
         return AND.join(self.feature_names[f] for f in features)
+
+    def _category(self, rule: int) -> Any:
+        """The category that a rule names; NaN where it names none."""
+        return self.columns.category(int(self.rules.feature[rule]), self.rules.value[rule].item())
 
     def _text(self, rule: int) -> str:
         return AND.join(self._single_text(member) for member in self.rules.members_of(rule))
@@ -669,7 +676,11 @@ class ExplainedRow:
         e = self.explanations
         columns = e.rules.to_dict()
         rules = [
-            {"rule": e._text(r), **{name: column[r].item() for name, column in columns.items()}}
+            {
+                "rule": e._text(r),
+                **{name: column[r].item() for name, column in columns.items()},
+                "value": e._category(r),
+            }
             for r in e._rules_of(self.row)
         ]
         return sorted(rules, key=lambda rule: (-abs(rule["weight"]), rule["rule"]))
@@ -719,7 +730,9 @@ class ExplainedRow:
             return ""
         e = self.explanations
         value = e.columns.category(feature, e.X[self.row, feature])
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
+        if not isinstance(value, float):
+            return str(value)
+        return "missing" if np.isnan(value) else f"{value:.4g}"
 
 
 def _alone(n: int) -> dict[str, Ints]:

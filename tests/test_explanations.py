@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -135,3 +136,26 @@ def test_pickles(explanations):
     twin = pickle.loads(pickle.dumps(explanations))
     assert str(twin[0]) == str(explanations[0])
     assert twin.execution_report.strategy == explanations.execution_report.strategy
+
+
+@pytest.mark.parametrize("kind", ["factual", "alternative"])
+def test_categories_and_missing_values_are_named_and_not_coded(kind):
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"size": rng.normal(size=200), "colour": rng.choice(["green", "red"], 200)})
+    X.loc[::5, "size"] = np.nan
+    y = (X["colour"] == "red") ^ X["size"].isna()
+    estimator = HistGradientBoostingClassifier(max_iter=5, categorical_features="from_dtype")
+    X["colour"] = X["colour"].astype("category")
+    explanations = (
+        ParallelCalibratedExplainer(estimator, random_state=0).fit(X, y).explain(X[:9], kind=kind)
+    )
+    table = explanations.to_frame()
+    about_colour = table[table["feature"] == "colour"]
+    assert len(about_colour)
+    assert ("colour = " + about_colour["value"] == about_colour["rule"]).all()
+    assert table[table["feature"] == "size"]["value"].isna().all()
+    values = {rule["value"] for row in explanations for rule in row.rules if rule["feature"] == 1}
+    assert values == {"green", "red"}
+    if kind == "factual":
+        assert "size is missing    missing" in repr(explanations[0])

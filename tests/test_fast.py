@@ -350,7 +350,7 @@ def fitted():
 def fresh(explainer, **parameters):
     """The same calibration, without any fast calibrators."""
     copy = pickle.loads(pickle.dumps(explainer))
-    copy._fast_plans.clear()
+    copy._plans._fast.clear()
     return copy.set_params(**parameters)
 
 
@@ -390,7 +390,7 @@ def test_two_threads_that_ask_first(fitted):
     for thread in threads:
         thread.join(timeout=60)
     assert_same(*found)
-    assert len(explainer._fast_plans) == 1
+    assert len(explainer._plans._fast) == 1
 
 
 def test_calibrators_are_built_once_and_travel_in_a_pickle(fitted, monkeypatch):
@@ -399,7 +399,7 @@ def test_calibrators_are_built_once_and_travel_in_a_pickle(fitted, monkeypatch):
     expected = explainer.explain_fast(X)
     other = explainer.explain_fast(X, noise="gaussian")
     assert not np.array_equal(other.weights, expected.weights)
-    monkeypatch.setattr("ce_parallel._explainer.fit_features", None)
+    monkeypatch.setattr("ce_parallel._plans.fit_features", None)
     assert_same(explainer.explain_fast(X), expected)
     assert_same(pickle.loads(pickle.dumps(explainer)).explain(X, kind="fast"), expected)
     assert_same(pickle.loads(pickle.dumps(expected)), expected)
@@ -430,7 +430,7 @@ def test_few_augmentations_are_kept(fitted):
     explainer = fresh(explainer)
     for severity in range(10):
         explainer.explain_fast(X[:1], severity=severity, scale_factor=1)
-    assert [key[0].severity for key in explainer._fast_plans] == list(range(2, 10))
+    assert [key[0].severity for key in explainer._plans._fast] == list(range(2, 10))
 
 
 def test_ignored_features_have_no_weight_and_no_rule(fitted):

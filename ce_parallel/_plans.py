@@ -1,0 +1,143 @@
+"""Plans, made when they are first asked for, and kept.
+
+calibration rows --cuts, Grid---------------> ExplanationPlan    one per kind and event
+                 --noise, a calibrator each-> FastPlan           one per augmentation
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ce_parallel._fast import Augmentation, FastData, FastPlan, varying
+from ce_parallel._gather import fit_features
+from ce_parallel._plan import CalibratedModel, ExplanationPlan
+from ce_parallel.calibration import Calibration, EventSplit, Recipe
+from ce_parallel.executor import ParallelExecutor
+from ce_parallel.rules import MAX_DEPTH, Grid, build_grid, fit_edges
+
+Floats = NDArray[np.float64]
+
+KEPT_PLANS = 8  # of explanations of events; more would hold on to old ones
+
+# One lock for all keeps plans picklable.
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Rows that cuts and perturbation values come from, and what the cuts should tell apart.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, n_features)
+    target : ndarray of shape (n,)
+    categories : dict of int to (ndarray or None)
+        Of categorical features, the categories that are tried, see `fit_categories`.
+    percentiles : sequence of float
+        Which percentiles of a region's values represent it.
+    """
+
+    X: Floats
+    target: NDArray[Any]
+    categories: dict[int, Floats | None]
+    percentiles: Any
+
+    def grid(self, *, classification: bool, max_depth: int) -> Grid:
+        """Cut the features where `target` changes."""
+        edges = fit_edges(
+            self.X,
+            self.target,
+            classification=classification,
+            max_depth=max_depth,
+            uncut=self.categories,
+        )
+        return build_grid(self.X, edges, self.percentiles, self.categories)
+
+    def uncut(self) -> Grid:
+        """A grid with one cell per feature, and one for missing values."""
+        nothing = dict.fromkeys(self.categories)
+        return build_grid(self.X, [np.empty(0)] * self.X.shape[1], self.percentiles, nothing)
+
+
+@dataclass(eq=False)
+class Plans:
+    """The plans that follow from one calibration.
+
+    Attributes
+    ----------
+    model : CalibratedModel
+    recipe : Recipe
+    calibration : Calibration
+        The rows that `model` was calibrated on, as scores and targets.
+    reference : Reference
+        The same rows, as features.
+    """
+
+    model: CalibratedModel
+    recipe: Recipe
+    calibration: Calibration
+    reference: Reference
+    _split: EventSplit | None = None
+    _kept: dict[Any, ExplanationPlan] = field(default_factory=dict)
+    _fast: dict[Any, FastPlan] = field(default_factory=dict)
+
+    def model_of(self, events: Floats | None) -> CalibratedModel:
+        """Return the calibrated model, of events of shape (n_events, 2) where there are any."""
+        if events is None:
+            return self.model
+        with _LOCK:
+            if self._split is None:
+                self._split = self.recipe.event_split(self.calibration)
+            return replace(self.model, calibrator=self._split.calibrator(events))
+
+    def plan(self, kind: str, events: Floats | None) -> ExplanationPlan:
+        """Return the plan of `kind` and events; the grid is built when it is first asked for."""
+        key = kind, None if events is None else events.tobytes()
+        with _LOCK:
+            if (kind, None) not in self._kept:
+                classification = self.model.classes is not None
+                grid = self.reference.grid(classification=classification, max_depth=MAX_DEPTH[kind])
+                keeps_regions = kind == "alternative"
+                self._kept[kind, None] = ExplanationPlan(self.model, grid, keeps_regions)
+            plan = self._kept[kind, None]
+        if events is None or key in self._kept:
+            return self._kept[key]
+        plan = replace(plan, model=self.model_of(events))
+        with _LOCK:
+            while len(self._kept) > KEPT_PLANS:
+                del self._kept[next(k for k in self._kept if k[1] is not None)]
+            return self._kept.setdefault(key, plan)
+
+    def fast_plan(
+        self, augmentation: Augmentation, events: Floats | None, executor: ParallelExecutor
+    ) -> FastPlan:
+        """Return the plan of an augmentation and events.
+
+        No lock is held while features are fitted: a worker that waited for it would never end. Two
+        threads may both fit them, to the same bits; the plan of one is kept.
+        """
+        key = augmentation, events is not None
+        plan = self._fast.get(key)
+        if plan is None:
+            reference, data = self.reference, self.calibration
+            shared = FastData(
+                self.model,
+                self.recipe,
+                reference.X,
+                data.y,
+                data.known.category,
+                augmentation,
+                features=varying(reference.X, reference.categories),
+                events=events is not None,
+            )
+            plan = FastPlan(self.model, reference.uncut(), fit_features(shared, executor))
+            with _LOCK:
+                while len(self._fast) >= KEPT_PLANS:
+                    del self._fast[next(iter(self._fast))]
+                plan = self._fast.setdefault(key, plan)
+        return plan if events is None else plan.of_events(self.model_of(events), events)
