@@ -1,8 +1,8 @@
 """Explain the same rows of the same fitted models by ce_parallel, shap and lime.
 
 Run as ``python tests/benchmarks/bench_explainers.py [task ...] [--rows 50] [--repeat 5]`` after
-``pip install shap lime``, which the project itself does not need. It takes about two minutes. One
-thread each, in seconds of the processor. Columns, from left to right:
+``pip install shap lime``, which the project itself does not need. It takes two to three minutes,
+one thread each, in seconds of the processor. Columns, from left to right:
 
 - what happens once, before any row: seconds, and rows that the model predicts;
 - then per row explained: milliseconds, rows that the model predicts, and rows per second as a
