@@ -20,13 +20,14 @@ from ce_parallel.rules._conjunctions import (
     pair_rules,
 )
 from ce_parallel.rules._discretize import MAX_DEPTH, fit_categories, fit_edges
-from ce_parallel.rules._filters import select_rules
+from ce_parallel.rules._filters import Alternatives, select_rules
 from ce_parallel.rules._grid import Grid, build_grid
 from ce_parallel.rules._ranking import rank_by_ensured, rank_by_uncertainty, rank_by_weight
 from ce_parallel.rules._text import rule_text
 
 __all__ = [
     "MAX_DEPTH",
+    "Alternatives",
     "Conjunctions",
     "Grid",
     "RuleValues",
