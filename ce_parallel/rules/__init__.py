@@ -11,7 +11,15 @@
 The grid is computed once per fit and kind. Everything ragged is flat arrays plus pointers.
 """
 
-from ce_parallel.rules._block import Tile, TileResult, TileShape, explain_tile, make_tiles, ranges
+from ce_parallel.rules._block import (
+    Tile,
+    TileResult,
+    TileShape,
+    block_rows,
+    explain_tile,
+    make_tiles,
+    ranges,
+)
 from ce_parallel.rules._conjunctions import (
     Conjunctions,
     RuleValues,
@@ -34,6 +42,7 @@ __all__ = [
     "Tile",
     "TileResult",
     "TileShape",
+    "block_rows",
     "build_grid",
     "evaluate_conjunctions",
     "explain_tile",
