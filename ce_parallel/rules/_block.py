@@ -115,8 +115,8 @@ class TileResult:
     base: Floats | None
     likeliest: Ints | None
     alternative: Floats
-    regions: Floats | None
-    likeliest_there: Ints | None
+    regions: Floats | None = None
+    likeliest_there: Ints | None = None
 
 
 @dataclass(frozen=True, eq=False)
