@@ -1,7 +1,7 @@
 """Explain a tile: a range of rows times a set of features, with one estimator call.
 
     rows (n, d) --repeat, fill--> block (n_values, d) --measure, calibrate--> (3, c, n_values)
-      --reduceat over regions--> (3, c, n_regions) --reduceat over cells--> (3, c, n, m)
+      --means_of regions--> (3, c, n_regions) --means_of cells--> (3, c, n, m)
 
 c is the number of classes explained: 1, unless all are asked for. `explain_tile` is the only
 function here that runs in workers. Sums run along one region at a time, so that no number depends
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +29,11 @@ Ints = NDArray[np.integer]
 # without work on 1,000 rows of 20 features.
 TILE_ROWS = 32768
 TILE_BYTES = 8 * 2**20
+
+
+def block_rows(n_numbers: int) -> int:
+    """How many rows a block may have if each of them needs `n_numbers` of 8 bytes."""
+    return max(1, min(TILE_ROWS, TILE_BYTES // (8 * n_numbers)))
 
 
 class Model(Protocol):
@@ -109,8 +115,8 @@ class TileResult:
     base: Floats | None
     likeliest: Ints | None
     alternative: Floats
-    regions: Floats | None
-    likeliest_there: Ints | None
+    regions: Floats | None = None
+    likeliest_there: Ints | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +141,7 @@ class TileShape:
     def of(cls, grid: Grid, features: Ints) -> TileShape:
         """Cut by the number of columns and the grid alone, never by workers or memory."""
         n_columns = len(grid.edges)
-        limit = max(1, min(TILE_ROWS, TILE_BYTES // (8 * n_columns)))
+        limit = block_rows(n_columns)
         most = np.maximum.reduceat(grid.values_per_cell, grid.cell_ptr[:-1])[features]
         group_of = np.cumsum(most) // limit
         groups = [features[group_of == g] for g in np.unique(group_of)] or [features]
@@ -176,23 +182,19 @@ def explain_tile(plan: Plan, tile: Tile) -> TileResult:
         return model.calibrate(measured, rows, wanted, **tile.options)
 
     explained, likeliest, base = tile.explained, None, None
-    if several and explained is None:  # any class will do to find the likeliest
-        explained = np.zeros((n, 1), dtype=np.int64)
     if ahead:
         base, every = calibrated(slice(ahead), tile.known, explained)
         likeliest = None if every is None else every.argmax(axis=1)
-        if several and tile.explained is None:
-            assert likeliest is not None
+        if explained is None and likeliest is not None:
             explained = likeliest[:, None]
-            base, _ = calibrated(slice(ahead), tile.known, explained)
     wanted = None if explained is None else explained[owner]
     predicted, every = calibrated(slice(ahead, None), tile.known.take(owner), wanted)
     sizes = _sizes_of_regions(grid, cells.ravel())
-    means = _means(predicted, sizes)
+    means = means_of(predicted, sizes)
     there = None
     if several and plan.keeps_regions:
         assert every is not None
-        there = _means(every.T, sizes).argmax(axis=0)
+        there = means_of(every.T, sizes).argmax(axis=0)
     alternative = _means_of_cells(grid, cells.ravel(), means)
     return TileResult(
         start=tile.start,
@@ -226,11 +228,22 @@ def _sizes_of_regions(grid: Grid, cells: Ints) -> Ints:
     return np.diff(grid.value_ptr)[regions]
 
 
-def _means(values: Floats, sizes: Ints) -> Floats:
-    """Mean over consecutive stretches of the last axis, none of them empty."""
-    if not len(sizes):
-        return np.empty((*values.shape[:-1], 0))
-    return np.add.reduceat(values, np.cumsum(sizes) - sizes, axis=-1) / sizes
+def means_of(values: Floats, sizes: Ints) -> Floats:
+    """Mean over consecutive stretches of the last axis, none of them empty.
+
+    Each to the bit as `numpy.mean` of it, so that rules whose weights are equal, but for rounding,
+    are ranked as in the reference.
+    """
+    owner = np.arange(len(sizes)).repeat(sizes)
+    lines = values.reshape(prod(values.shape[:-1]), len(owner))
+    means = np.empty((len(lines), len(sizes)))
+    for mean, line in zip(means, lines, strict=True):
+        np.divide(np.bincount(owner, line, len(sizes)), sizes, out=mean)
+    for size in set(sizes[sizes >= 8].tolist()):  # up to 7 numpy too adds from left to right
+        of_size = np.flatnonzero(sizes == size)
+        place = (np.cumsum(sizes) - sizes)[of_size][:, None] + np.arange(size)
+        means[:, of_size] = lines.take(place, axis=1).mean(axis=-1)
+    return means.reshape(*values.shape[:-1], len(sizes))
 
 
 def _means_of_cells(grid: Grid, cells: Ints, by_region: Floats) -> Floats:
@@ -238,7 +251,7 @@ def _means_of_cells(grid: Grid, cells: Ints, by_region: Floats) -> Floats:
     n_regions = np.diff(grid.region_ptr)[cells]
     filled = n_regions > 0
     means = np.full((*by_region.shape[:-1], len(cells)), np.nan)
-    means[..., filled] = _means(by_region, n_regions[filled])
+    means[..., filled] = means_of(by_region, n_regions[filled])
     return means
 
 
