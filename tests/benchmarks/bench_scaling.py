@@ -46,7 +46,7 @@ def explainer_of(model, n, d, m, **config):
     """Return a calibrated explainer, a call that calibrates it anew, and n rows of d features."""
     classification = hasattr(model, "predict_proba")
     make = make_classification if classification else make_regression
-    X, y = make(3_000 + m + n, d, n_informative=min(d, 10), random_state=0)
+    X, y = make(3_000 + m + n, d, n_informative=5, random_state=0)
     frozen = FrozenEstimator(model.fit(X[:3_000], y[:3_000]))
     explainer = ParallelCalibratedExplainer(
         frozen, cv=None, random_state=0, parallel_config=ParallelConfig(**config)
@@ -98,11 +98,11 @@ def rows():
         for what, sizes in SIZES.items():
             explain, first, needed = growth(model, what)
             name = f"{model.__name__}, {what}"
-            print(f"\n{name:<34}" + "".join(f"{size:>9,}" for size in sizes))
-            print(f"{'needed rows':<34}" + "".join(f"{n:>9,}" for n in needed))
-            print(f"{'ms':<34}" + "".join(f"{1e3 * s:>9.2f}" for s in explain))
+            print(f"\n{name:<34}" + "".join(f"{size:>11,}" for size in sizes))
+            print(f"{'needed rows':<34}" + "".join(f"{n:>11,}" for n in needed))
+            print(f"{'ms':<34}" + "".join(f"{1e3 * s:>11.2f}" for s in explain))
             each = explain / needed
-            print(f"{'us per needed row':<34}" + "".join(f"{1e6 * s:>9.3f}" for s in each))
+            print(f"{'us per needed row':<34}" + "".join(f"{1e6 * s:>11.3f}" for s in each))
             power = exponent(sizes, explain)
             if what == "features":
                 print(f"exponent: {power:.2f}, of needed rows {exponent(sizes, needed):.2f}")
@@ -111,7 +111,7 @@ def rows():
             elif what == "rows":
                 found += missed(f"{name}, exponent", power, EXPONENT, power < EXPONENT)
             else:
-                print(f"{'ms, calibrated anew':<34}" + "".join(f"{1e3 * s:>9.2f}" for s in first))
+                print(f"{'ms, calibrated anew':<34}" + "".join(f"{1e3 * s:>11.2f}" for s in first))
                 print(f"exponent, calibrated anew: {exponent(sizes, first):.2f}")
                 found += missed(f"{name}, exponent", power, BELOW, power < BELOW)
     return found
@@ -134,7 +134,7 @@ def workers():
             shares.append(1 - report.busy_time / (perf_counter() - begun))
 
     names = ("serial", "threads", "processes", "auto")
-    seconds = paired_seconds({p: lambda p=p: explain(p) for p in names}, repeat=5)
+    seconds = paired_seconds({p: lambda p=p: explain(p) for p in names}, repeat=3)
     print(f"\nforest of 100 trees, {len(X):,} rows, serial: {median(seconds['serial']):.2f} s")
     found = []
     for name in names[1:]:
