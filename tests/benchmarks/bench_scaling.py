@@ -16,6 +16,9 @@ import argparse
 import resource
 import subprocess
 import sys
+from contextlib import ExitStack
+from contextvars import copy_context
+from functools import partial
 from statistics import median
 from time import perf_counter, process_time
 
@@ -28,7 +31,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_limits
 from timing import paired_seconds, ratio
 
-from ce_parallel import ParallelCalibratedExplainer, ParallelConfig
+from ce_parallel import ParallelCalibratedExplainer, ParallelConfig, ParallelExecutor
 from ce_parallel.rules import TileShape
 
 SIZES = {
@@ -121,20 +124,26 @@ def rows():
 
 
 def workers():
-    """Print what two workers gain, and the parent's own share; return the bars missed."""
+    """Print what two warm workers gain, and the parent's own share; return the bars missed."""
     forest = RandomForestClassifier(100, n_jobs=1, random_state=0)
     explainer, _, X = explainer_of(forest, 20_000, 20, 1_000)
-    shares = []
+    shares, calls = [], {}
 
     def explain(preferred):
-        explainer.set_params(parallel_config=ParallelConfig(preferred=preferred, max_workers=2))
         begun = perf_counter()
         report = explainer.explain(X).execution_report
         if preferred == "serial":
             shares.append(1 - report.busy_time / (perf_counter() - begun))
 
     names = ("serial", "threads", "processes", "auto")
-    seconds = paired_seconds({p: lambda p=p: explain(p) for p in names}, repeat=3)
+    with ExitStack() as stack:
+        for name in names:  # an executor for each, ambient in its own context
+            context = copy_context()
+            executor = ParallelExecutor(ParallelConfig(preferred=name, max_workers=2))
+            context.run(executor.__enter__)
+            stack.callback(context.run, executor.__exit__, None, None, None)
+            calls[name] = partial(context.run, explain, name)
+        seconds = paired_seconds(calls, repeat=5)
     print(f"\nforest of 100 trees, {len(X):,} rows, serial: {median(seconds['serial']):.2f} s")
     found = []
     for name in names[1:]:

@@ -209,10 +209,7 @@ def check_weights(reference, ours):
 
 
 def check_conjunctions(reference, ours):
-    """Compare features joined, predictions and bounds.
-
-    Where rules are equally important but for rounding, each may join others: most must be the same.
-    """
+    """Compare features joined, predictions and bounds."""
     rules, feature = ours.rules, ours.single_rules.feature
     n_same = n_theirs = 0
     for i, e in enumerate(reference):
@@ -225,7 +222,7 @@ def check_conjunctions(reference, ours):
             n_same += np.abs(np.subtract(found, expected)).max() < 1e-9
         n_theirs += np.sum(theirs["is_conjunctive"])
     n_ours = np.sum(rules.size > 1)
-    assert n_same > 0.95 * max(n_theirs, n_ours), f"only {n_same} of {n_theirs} agree"
+    assert n_same == n_theirs == n_ours, f"{n_same} of {n_theirs} and {n_ours} agree"
 
 
 def compared(calls, model, cell):
