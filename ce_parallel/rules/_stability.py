@@ -1,0 +1,136 @@
+"""Stability: how much predictions and weights move over bootstrap replicates.
+
+    replicated values (n_values, B) --means of regions and cells--> weights (n, m, B) --summarise-->
+    standard deviation, band, agreement in sign, share of replicates in which a weight is among the
+    largest of its row
+
+This is not the calibrated interval. That says how far a probability is known, or where the target
+will lie; this says how far the numbers would be others, had other rows been drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+BAND = (5, 95)  # percentiles of a band
+TOP = 5  # weights of a row that count as its largest
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """Bands over B bootstrap replicates of n rows with d features.
+
+    A feature that was not varied, or of which nothing else can be tried, has weight 0 in every
+    replicate.
+
+    Attributes
+    ----------
+    prediction_std : ndarray of shape (n,)
+        Standard deviation of the prediction, over replicates.
+    prediction_band : ndarray of shape (n, 2)
+        Its percentiles 5 and 95.
+    weights_std : ndarray of shape (n, d)
+    weights_band : ndarray of shape (n, d, 2)
+        The same of each weight.
+    sign_agreement : ndarray of shape (n, d)
+        Share of replicates in which the weight has the sign of the one reported.
+    in_top : ndarray of shape (n, d)
+        Share of replicates in which the weight is one of the 5 largest of its row, by absolute
+        value; weights of 0 never are.
+    n_bootstraps : int
+        Number of replicates, B.
+    """
+
+    prediction_std: Floats
+    prediction_band: Floats
+    weights_std: Floats
+    weights_band: Floats
+    sign_agreement: Floats
+    in_top: Floats
+    n_bootstraps: int
+
+    def __len__(self) -> int:
+        return len(self.prediction_std)
+
+    @classmethod
+    def empty(cls, n: int, d: int, n_bootstraps: int) -> Stability:
+        """Return one to be filled, where no weight has moved."""
+        return cls(
+            np.zeros(n),
+            np.zeros((n, 2)),
+            np.zeros((n, d)),
+            np.zeros((n, d, 2)),
+            np.ones((n, d)),
+            np.zeros((n, d)),
+            n_bootstraps,
+        )
+
+    def arrays(self) -> dict[str, Floats]:
+        """Return the arrays by name; their first axis is the row."""
+        names = [column.name for column in fields(self) if column.name != "n_bootstraps"]
+        return {name: getattr(self, name) for name in names}
+
+    def __getitem__(self, rows: Any) -> Stability:
+        return Stability(
+            **{name: values[rows] for name, values in self.arrays().items()},
+            n_bootstraps=self.n_bootstraps,
+        )
+
+
+def summarise(base: Floats, weights: Floats, reported: Floats) -> Stability:
+    """Summarise replicates.
+
+    Parameters
+    ----------
+    base : ndarray of shape (n, B)
+        Prediction of each row.
+    weights : ndarray of shape (n, m, B)
+        Weights of its features.
+    reported : ndarray of shape (n, m)
+        The weights that are shown.
+    """
+    return Stability(
+        prediction_std=base.std(axis=-1),
+        prediction_band=_band(base),
+        weights_std=weights.std(axis=-1),
+        weights_band=_band(weights),
+        sign_agreement=(np.sign(weights) == np.sign(reported)[..., None]).mean(axis=-1),
+        in_top=in_top(np.abs(weights)),
+        n_bootstraps=base.shape[-1],
+    )
+
+
+def in_top(magnitudes: Floats) -> Floats:
+    """Share of replicates in which a weight is one of the largest of its row, not being 0.
+
+    Of equal ones the first feature is taken for the largest.
+
+    Parameters
+    ----------
+    magnitudes : ndarray of shape (n, m, B)
+        Absolute weights.
+
+    Returns
+    -------
+    ndarray of shape (n, m)
+    """
+    m = magnitudes.shape[1]
+    if m <= TOP:
+        return (magnitudes > 0).mean(axis=-1)
+    least = np.partition(magnitudes, m - TOP, axis=1)[:, m - TOP, None]
+    above = magnitudes > least
+    room = TOP - above.sum(axis=1, keepdims=True)
+    level = magnitudes == least
+    chosen = above | (level & (np.cumsum(level, axis=1) <= room))
+    return (chosen & (magnitudes > 0)).mean(axis=-1)
+
+
+def _band(values: Floats) -> Floats:
+    """Percentiles over the last axis, which become it."""
+    return np.moveaxis(np.percentile(values, BAND, axis=-1), 0, -1)
