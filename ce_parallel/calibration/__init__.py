@@ -7,7 +7,7 @@
     any of them, categories -> _mondrian.Mondrian                -> (value, low, high)
 
     _recipe      calibration rows, and how a calibrator is made from them
-    _rows        what is known of a row besides its score: category, class, event, difficulty
+    _rows        what is known of a row besides its score: category, event, difficulty
     _difficulty  scores of a classifier reshaped by difficulty, before they get here
 
 A calibrator never sees an estimator or its features, so it can be tested against a slow

@@ -30,6 +30,11 @@ TILE_ROWS = 32768
 TILE_BYTES = 8 * 2**20
 
 
+def block_rows(n_numbers: int) -> int:
+    """How many rows a block may have if each of them needs `n_numbers` of 8 bytes."""
+    return max(1, min(TILE_ROWS, TILE_BYTES // (8 * n_numbers)))
+
+
 class Model(Protocol):
     """What predicts the rows of a tile, see `CalibratedModel`."""
 
@@ -135,7 +140,7 @@ class TileShape:
     def of(cls, grid: Grid, features: Ints) -> TileShape:
         """Cut by the number of columns and the grid alone, never by workers or memory."""
         n_columns = len(grid.edges)
-        limit = max(1, min(TILE_ROWS, TILE_BYTES // (8 * n_columns)))
+        limit = block_rows(n_columns)
         most = np.maximum.reduceat(grid.values_per_cell, grid.cell_ptr[:-1])[features]
         group_of = np.cumsum(most) // limit
         groups = [features[group_of == g] for g in np.unique(group_of)] or [features]
@@ -176,15 +181,11 @@ def explain_tile(plan: Plan, tile: Tile) -> TileResult:
         return model.calibrate(measured, rows, wanted, **tile.options)
 
     explained, likeliest, base = tile.explained, None, None
-    if several and explained is None:  # any class will do to find the likeliest
-        explained = np.zeros((n, 1), dtype=np.int64)
     if ahead:
         base, every = calibrated(slice(ahead), tile.known, explained)
         likeliest = None if every is None else every.argmax(axis=1)
-        if several and tile.explained is None:
-            assert likeliest is not None
+        if explained is None and likeliest is not None:
             explained = likeliest[:, None]
-            base, _ = calibrated(slice(ahead), tile.known, explained)
     wanted = None if explained is None else explained[owner]
     predicted, every = calibrated(slice(ahead, None), tile.known.take(owner), wanted)
     sizes = _sizes_of_regions(grid, cells.ravel())

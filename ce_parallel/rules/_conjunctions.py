@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ce_parallel.calibration import Rows
-from ce_parallel.rules import _block
-from ce_parallel.rules._block import Plan, ranges
+from ce_parallel.rules._block import Plan, block_rows, ranges
 from ce_parallel.rules._grid import Grid
 
 Floats = NDArray[np.float64]
@@ -257,11 +256,6 @@ def make_conjunction_tiles(
         )
 
 
-def block_rows(n_columns: int) -> int:
-    """How many rows a perturbed block may have."""
-    return max(1, min(_block.TILE_ROWS, _block.TILE_BYTES // (8 * n_columns)))
-
-
 def evaluate_conjunctions(plan: Plan, tile: ConjunctionTile) -> tuple[Floats, Ints | None]:
     """Predict where the conjunctions of a tile hold.
 
@@ -278,7 +272,6 @@ def evaluate_conjunctions(plan: Plan, tile: ConjunctionTile) -> tuple[Floats, In
         The most probable class in the mean, if there are more than two.
     """
     model, tried = plan.model, tile.tried
-    several = model.n_classes > 2
     counts = np.diff(tried.ptr)[tile.members]
     sizes = counts.prod(axis=1)
     which = np.repeat(np.arange(len(sizes)), sizes)
@@ -295,7 +288,7 @@ def evaluate_conjunctions(plan: Plan, tile: ConjunctionTile) -> tuple[Floats, In
             measured, tile.known.take(owner), explained, **tile.options
         )
         predicted.append(values[:, 0])
-        if several and probabilities is not None:
+        if probabilities is not None and model.n_classes > 2:
             every.append(probabilities.T)
     means = _means(np.concatenate(predicted, axis=1), sizes)
     if not every:
