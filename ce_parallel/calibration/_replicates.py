@@ -1,7 +1,7 @@
 """Bootstrap replicates of a calibrator, read all at once.
 
-    calibrator, B refitted on resamples --look_ups--> tables (n_positions, B)
-    scores --ranked once--> positions --take--> values (n, B)
+    calibrator, B refitted on resamples --look_ups--> tables (B, n_positions)
+    scores --ranked once--> positions --take--> values (B, n)
 
 A score has one place among the calibration scores, and each replicate, which knows some of these,
 has one value there. So B replicates cost B look-ups, and no more predictions.
@@ -21,7 +21,7 @@ from ce_parallel.calibration._cps import ConformalPredictiveSystem
 from ce_parallel.calibration._events import EventPredictor
 from ce_parallel.calibration._ivap import InductiveVennAbers
 from ce_parallel.calibration._mondrian import Mondrian
-from ce_parallel.calibration._rows import Rows, group_rows
+from ce_parallel.calibration._rows import Ints, Rows, group_rows
 
 Floats = NDArray[np.float64]
 
@@ -29,14 +29,16 @@ Floats = NDArray[np.float64]
 class LookUps(Protocol):
     """What `look_ups` returns."""
 
-    def values(self, scores: Floats, rows: Rows) -> Floats:
-        """Calibrated value by each replicate, ndarray of shape (n, B).
+    def values(self, scores: Floats, rows: Rows, explained: Ints | None) -> Floats:
+        """Calibrated value by each replicate, ndarray of shape (B, n).
 
         Parameters
         ----------
         scores : ndarray of shape (n,) or (n, n_classes)
         rows : Rows
-            As the calibrator itself needs it; of several classes the one that is explained.
+            As the calibrator itself needs it.
+        explained : ndarray of shape (n,) or None
+            Numbers of the classes that are asked for; None: class 1 of two, or regression.
         """
         ...
 
@@ -58,29 +60,30 @@ def look_ups(calibrator: Any, replicates: Sequence[Any]) -> LookUps:
         tables = zip(calibrator.tables, *(r.tables for r in replicates), strict=True)
         return _OfClasses(calibrator, tuple(_table(own, others) for own, *others in tables))
     if isinstance(calibrator, ConformalPredictiveSystem):
-        return _OfResiduals(np.array([r.median_residuals() for r in replicates]).T)
+        return _OfResiduals(np.array([r.median_residuals() for r in replicates])[:, :, None])
     assert isinstance(calibrator, EventPredictor), calibrator
     return _OfEvents(calibrator, tuple(replicates))
 
 
 def _table(own: InductiveVennAbers, replicates: Sequence[InductiveVennAbers]) -> Floats:
-    """Values, low and high of replicates at each position of `own`, shape (3, n_positions, B)."""
-    return np.stack([np.take(r.table, r.positions_of(own.knots), axis=1) for r in replicates], -1)
+    """Values, low and high of replicates at each position of `own`, shape (3, B, n_positions)."""
+    return np.stack([np.take(r.table, r.positions_of(own.knots), axis=1) for r in replicates], 1)
 
 
 @dataclass(frozen=True, eq=False)
 class _ByCategory:
     parts: tuple[LookUps, ...]
 
-    def values(self, scores: Floats, rows: Rows) -> Floats:
+    def values(self, scores: Floats, rows: Rows, explained: Ints | None) -> Floats:
         assert rows.category is not None
-        found = [
-            (index, self.parts[number].values(scores[index], rows.take(index)))
-            for number, index in group_rows(rows.category)
-        ]
-        values = np.empty((len(scores), found[0][1].shape[1] if found else 0))
+        found = []
+        for number, index in group_rows(rows.category):
+            wanted = None if explained is None else explained[index]
+            part = self.parts[number].values(scores[index], rows.take(index), wanted)
+            found.append((index, part))
+        values = np.empty((len(found[0][1]), len(scores)))
         for index, part in found:
-            values[index] = part
+            values[:, index] = part
         return values
 
 
@@ -89,38 +92,34 @@ class _OfClasses:
     calibrator: VennAbersClassifier
     tables: tuple[Floats, ...]
 
-    def values(self, scores: Floats, rows: Rows) -> Floats:
-        own, explained = self.calibrator.tables, rows.explained
+    def values(self, scores: Floats, rows: Rows, explained: Ints | None) -> Floats:
+        own = self.calibrator.tables
         if len(own) == 1:
-            ones = np.take(self.tables[0][0], own[0].positions(scores[:, 1]), axis=0)
-            if explained is None:
-                return ones
-            return np.where((explained == 1)[:, None], ones, 1 - ones)
+            ones = np.take(self.tables[0][0], own[0].positions(scores[:, 1]), axis=1)
+            return ones if explained is None else np.where(explained == 1, ones, 1 - ones)
         assert explained is not None
+        positions = [ivap.positions(scores[:, c]) for c, ivap in enumerate(own)]
         raw = np.stack(
-            [
-                np.take(table, ivap.positions(scores[:, c]), axis=1)
-                for c, (ivap, table) in enumerate(zip(own, self.tables, strict=True))
-            ],
-            axis=-1,
+            [np.take(t, p, axis=2) for t, p in zip(self.tables, positions, strict=True)], axis=-1
         )
-        n, n_replicates, n_classes = raw.shape[1:]
-        flat = raw.reshape(3, n * n_replicates, n_classes)
+        _, n_replicates, n, n_classes = raw.shape
+        flat = raw.reshape(3, -1, n_classes)
         normalized = NORMALIZATIONS[self.calibrator.normalization](flat, self.calibrator.summary)
-        values = normalized[0].reshape(n, n_replicates, n_classes)
-        return np.take_along_axis(values, explained[:, None, None], axis=2)[:, :, 0]
+        return normalized[0, np.arange(flat.shape[1]), np.tile(explained, n_replicates)].reshape(
+            n_replicates, n
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class _OfResiduals:
-    """Lower and upper median of the residuals of each replicate, shape (2, B)."""
+    """Lower and upper median of the residuals of each replicate, shape (B, 2, 1)."""
 
     medians: Floats
 
-    def values(self, scores: Floats, rows: Rows) -> Floats:
-        sigma = np.float64(1.0) if rows.difficulty is None else rows.difficulty[:, None]
-        lower, upper = self.medians
-        return (scores[:, None] + sigma * lower + (scores[:, None] + sigma * upper)) / 2
+    def values(self, scores: Floats, rows: Rows, explained: Ints | None) -> Floats:
+        sigma = 1.0 if rows.difficulty is None else rows.difficulty
+        lower, upper = self.medians[:, 0], self.medians[:, 1]
+        return (scores + sigma * lower + (scores + sigma * upper)) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,20 +127,18 @@ class _OfEvents:
     predictor: EventPredictor
     replicates: tuple[EventPredictor, ...]
 
-    def values(self, scores: Floats, rows: Rows) -> Floats:
-        halves, event = self.predictor.halves, rows.event
-        every = np.zeros(len(scores), dtype=np.int64) if event is None else event
-        low, high = self.predictor.events[every].T
-        below = halves.counts(scores, rows.difficulty, low, high)
-        # Where half A of a replicate stands among the alphas of half A.
-        steps = np.array(
-            [np.searchsorted(r.halves.alphas, halves.alphas, "right") for r in self.replicates]
-        ).T
-        steps = np.concatenate([np.zeros((1, len(self.replicates)), dtype=steps.dtype), steps])
-        counts = steps[below[1]] - steps[below[0]]
-        values = np.empty(counts.shape)
-        for number, index in group_rows(every):
-            bounds = self.predictor.events[number].tolist()
-            tables = np.stack([r.halves.table(*bounds)[0] for r in self.replicates], axis=-1)
-            values[index] = np.take_along_axis(tables, counts[index], axis=0)
+    def values(self, scores: Floats, rows: Rows, explained: Ints | None) -> Floats:
+        halves = self.predictor.halves
+        event = np.zeros(len(scores), dtype=np.int64) if rows.event is None else rows.event
+        below, above = halves.counts(scores, rows.difficulty, *self.predictor.events[event].T)
+        values = np.empty((len(self.replicates), len(scores)))
+        groups = group_rows(event)
+        for out, replicate in zip(values, self.replicates, strict=True):
+            # How much of its half A is at most as large as each alpha of half A.
+            steps = np.searchsorted(replicate.halves.alphas, halves.alphas, side="right")
+            steps = np.append(0, steps)
+            counts = steps[above] - steps[below]
+            for number, index in groups:
+                bounds = self.predictor.events[number].tolist()
+                out[index] = replicate.halves.table(*bounds)[0, counts[index]]
         return values

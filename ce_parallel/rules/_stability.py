@@ -1,6 +1,6 @@
 """Stability: how much predictions and weights move over bootstrap replicates.
 
-    replicated values (n_values, B) --means of regions and cells--> weights (n, m, B) --summarise-->
+    replicated values (B, n_values) --means of regions and cells--> weights (B, n, m) --summarise-->
     standard deviation, band, agreement in sign, share of replicates in which a weight is among the
     largest of its row
 
@@ -10,6 +10,7 @@ will lie; this says how far the numbers would be others, had other rows been dra
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -59,8 +60,8 @@ class Stability:
         return len(self.prediction_std)
 
     @classmethod
-    def empty(cls, n: int, d: int, n_bootstraps: int) -> Stability:
-        """Return one to be filled, where no weight has moved."""
+    def unmoved(cls, n: int, d: int, n_bootstraps: int) -> Stability:
+        """Return one in which no weight has moved, to be filled."""
         return cls(
             np.zeros(n),
             np.zeros((n, 2)),
@@ -70,6 +71,33 @@ class Stability:
             np.zeros((n, d)),
             n_bootstraps,
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Stability]) -> Stability:
+        """Return one of the rows of all parts, one part after the other."""
+        return cls._combined(parts, np.concatenate)
+
+    @classmethod
+    def interleaved(cls, parts: Sequence[Stability]) -> Stability:
+        """Return row 0 of all parts, row 1 of all parts, ..."""
+        return cls._combined(
+            parts, lambda arrays: np.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
+        )
+
+    @classmethod
+    def _combined(
+        cls, parts: Sequence[Stability], combine: Callable[[list[Floats]], Floats]
+    ) -> Stability:
+        arrays = [part.arrays() for part in parts]
+        combined = {name: combine([part[name] for part in arrays]) for name in arrays[0]}
+        return cls(**combined, n_bootstraps=parts[0].n_bootstraps)
+
+    def fill(self, rows: slice, features: NDArray[np.integer], part: Stability) -> None:
+        """Put some rows and features where they belong."""
+        arrays = self.arrays()
+        for name, values in part.arrays().items():
+            where: Any = rows if name.startswith("prediction") else (rows, features)
+            arrays[name][where] = values
 
     def arrays(self) -> dict[str, Floats]:
         """Return the arrays by name; their first axis is the row."""
@@ -88,49 +116,39 @@ def summarise(base: Floats, weights: Floats, reported: Floats) -> Stability:
 
     Parameters
     ----------
-    base : ndarray of shape (n, B)
+    base : ndarray of shape (B, n)
         Prediction of each row.
-    weights : ndarray of shape (n, m, B)
+    weights : ndarray of shape (B, n, m)
         Weights of its features.
     reported : ndarray of shape (n, m)
         The weights that are shown.
     """
     return Stability(
-        prediction_std=base.std(axis=-1),
+        prediction_std=base.std(axis=0),
         prediction_band=_band(base),
-        weights_std=weights.std(axis=-1),
+        weights_std=weights.std(axis=0),
         weights_band=_band(weights),
-        sign_agreement=(np.sign(weights) == np.sign(reported)[..., None]).mean(axis=-1),
-        in_top=in_top(np.abs(weights)),
-        n_bootstraps=base.shape[-1],
+        sign_agreement=(np.sign(weights) == np.sign(reported)).mean(axis=0),
+        in_top=_in_top(np.abs(weights)),
+        n_bootstraps=len(base),
     )
 
 
-def in_top(magnitudes: Floats) -> Floats:
+def _in_top(magnitudes: Floats) -> Floats:
     """Share of replicates in which a weight is one of the largest of its row, not being 0.
 
     Of equal ones the first feature is taken for the largest.
-
-    Parameters
-    ----------
-    magnitudes : ndarray of shape (n, m, B)
-        Absolute weights.
-
-    Returns
-    -------
-    ndarray of shape (n, m)
     """
-    m = magnitudes.shape[1]
+    m = magnitudes.shape[2]
     if m <= TOP:
-        return (magnitudes > 0).mean(axis=-1)
-    least = np.partition(magnitudes, m - TOP, axis=1)[:, m - TOP, None]
-    above = magnitudes > least
-    room = TOP - above.sum(axis=1, keepdims=True)
-    level = magnitudes == least
-    chosen = above | (level & (np.cumsum(level, axis=1) <= room))
-    return (chosen & (magnitudes > 0)).mean(axis=-1)
+        return (magnitudes > 0).mean(axis=0)
+    least = np.partition(magnitudes, m - TOP, axis=2)[..., m - TOP, None]
+    above, level = magnitudes > least, magnitudes == least
+    room = TOP - above.sum(axis=2, keepdims=True)
+    chosen = above | (level & (np.cumsum(level, axis=2) <= room))
+    return (chosen & (magnitudes > 0)).mean(axis=0)
 
 
 def _band(values: Floats) -> Floats:
-    """Percentiles over the last axis, which become it."""
-    return np.moveaxis(np.percentile(values, BAND, axis=-1), 0, -1)
+    """Percentiles over the first axis, as a new last one."""
+    return np.moveaxis(np.percentile(values, BAND, axis=0), 0, -1)
