@@ -421,10 +421,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     def _calibration(self, scores: Floats, y: NDArray[Any], known: Rows) -> Calibration:
         """Put rows together; a classifier's difficulty reshapes its scores."""
         if known.difficulty is not None and is_classifier(self.estimator):
-            scores, known = (
-                reshape_scores(scores, known.difficulty),
-                replace(known, difficulty=None),
-            )
+            scores = reshape_scores(scores, known.difficulty)
+            known = replace(known, difficulty=None)
         return Calibration(scores, y, known)
 
     def _conditions(self, rows: Calibration) -> NDArray[Any]:

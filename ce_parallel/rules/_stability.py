@@ -123,14 +123,16 @@ def summarise(base: Floats, weights: Floats, reported: Floats) -> Stability:
     reported : ndarray of shape (n, m)
         The weights that are shown.
     """
+    # Replicates last and next to each other: sums over them do not depend on the number of rows.
+    base, weights = (np.ascontiguousarray(np.moveaxis(x, 0, -1)) for x in (base, weights))
     return Stability(
-        prediction_std=base.std(axis=0),
+        prediction_std=base.std(axis=-1),
         prediction_band=_band(base),
-        weights_std=weights.std(axis=0),
+        weights_std=weights.std(axis=-1),
         weights_band=_band(weights),
-        sign_agreement=(np.sign(weights) == np.sign(reported)).mean(axis=0),
+        sign_agreement=(np.sign(weights) == np.sign(reported)[..., None]).mean(axis=-1),
         in_top=_in_top(np.abs(weights)),
-        n_bootstraps=len(base),
+        n_bootstraps=base.shape[-1],
     )
 
 
@@ -139,16 +141,16 @@ def _in_top(magnitudes: Floats) -> Floats:
 
     Of equal ones the first feature is taken for the largest.
     """
-    m = magnitudes.shape[2]
+    m = magnitudes.shape[1]
     if m <= TOP:
-        return (magnitudes > 0).mean(axis=0)
-    least = np.partition(magnitudes, m - TOP, axis=2)[..., m - TOP, None]
+        return (magnitudes > 0).mean(axis=-1)
+    least = np.partition(magnitudes, m - TOP, axis=1)[:, m - TOP, None]
     above, level = magnitudes > least, magnitudes == least
-    room = TOP - above.sum(axis=2, keepdims=True)
-    chosen = above | (level & (np.cumsum(level, axis=2) <= room))
-    return (chosen & (magnitudes > 0)).mean(axis=0)
+    room = TOP - above.sum(axis=1, keepdims=True)
+    chosen = above | (level & (np.cumsum(level, axis=1) <= room))
+    return (chosen & (magnitudes > 0)).mean(axis=-1)
 
 
 def _band(values: Floats) -> Floats:
-    """Percentiles over the first axis, as a new last one."""
-    return np.moveaxis(np.percentile(values, BAND, axis=0), 0, -1)
+    """Percentiles over the last axis, which become it."""
+    return np.moveaxis(np.percentile(values, BAND, axis=-1), 0, -1)
