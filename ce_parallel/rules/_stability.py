@@ -145,10 +145,12 @@ def _in_top(magnitudes: Floats) -> Floats:
     if m <= TOP:
         return (magnitudes > 0).mean(axis=-1)
     least = np.partition(magnitudes, m - TOP, axis=1)[:, m - TOP, None]
-    above, level = magnitudes > least, magnitudes == least
-    room = TOP - above.sum(axis=1, keepdims=True)
-    chosen = above | (level & (np.cumsum(level, axis=1) <= room))
-    return (chosen & (magnitudes > 0)).mean(axis=-1)
+    chosen = (magnitudes >= least) & (magnitudes > 0)
+    row, replicate = np.nonzero(chosen.sum(axis=1) > TOP)
+    first = np.argsort(-magnitudes[row, :, replicate], axis=1, kind="stable")[:, :TOP]
+    chosen[row, :, replicate] = False
+    chosen[row[:, None], first, replicate[:, None]] = True
+    return chosen.mean(axis=-1)
 
 
 def _band(values: Floats) -> Floats:
