@@ -267,12 +267,4 @@ def explain_fast_tile(plan: FastPlan, tile: Tile) -> TileResult:
     for j, f in enumerate(tile.features):
         noisy = replace(model, calibrator=plan.calibrators[f])
         by_feature[..., j], _ = noisy.calibrate(measured, tile.known, explained, **tile.options)
-    return TileResult(
-        start=tile.start,
-        features=tile.features,
-        base=base,
-        likeliest=likeliest,
-        alternative=by_feature,
-        regions=None,
-        likeliest_there=None,
-    )
+    return TileResult(tile.start, tile.features, base, likeliest, by_feature)

@@ -1,7 +1,7 @@
 """Explain a tile: a range of rows times a set of features, with one estimator call.
 
     rows (n, d) --repeat, fill--> block (n_values, d) --measure, calibrate--> (3, c, n_values)
-      --reduceat over regions--> (3, c, n_regions) --reduceat over cells--> (3, c, n, m)
+      --means_of regions--> (3, c, n_regions) --means_of cells--> (3, c, n, m)
 
 c is the number of classes explained: 1, unless all are asked for. `explain_tile` is the only
 function here that runs in workers. Sums run along one region at a time, so that no number depends
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,8 +137,8 @@ class TileResult:
     base: Floats | None
     likeliest: Ints | None
     alternative: Floats
-    regions: Floats | None
-    likeliest_there: Ints | None
+    regions: Floats | None = None
+    likeliest_there: Ints | None = None
     stability: tuple[Stability, ...] = ()
 
 
@@ -216,11 +217,11 @@ def explain_tile(plan: Plan, tile: Tile) -> TileResult:
     wanted = None if explained is None else explained[owner]
     predicted, every = calibrated(slice(ahead, None), tile.known.take(owner), wanted)
     sizes = _sizes_of_regions(grid, cells.ravel())
-    means = _means(predicted, sizes)
+    means = means_of(predicted, sizes)
     there = None
     if several and plan.keeps_regions:
         assert every is not None
-        there = _means(every.T, sizes).argmax(axis=0)
+        there = means_of(every.T, sizes).argmax(axis=0)
     alternative = _means_of_cells(grid, cells.ravel(), means)
     alternative = alternative.reshape(*predicted.shape[:2], n, len(tile.features))
     stability: tuple[Stability, ...] = ()
@@ -272,7 +273,7 @@ def _stability(
                 copies, scores, difficulty, tile.known.take(owner), wanted
             )
             base, tried = values[:, : len(rows)], values[:, len(rows) :]
-            means = _means_of_cells(grid, cells[here].ravel(), _means(tried, sizes))
+            means = _means_of_cells(grid, cells[here].ravel(), means_of(tried, sizes))
             moved = base[..., None] - means.reshape(*base.shape, -1)
             moved[np.isnan(moved)] = 0.0
             found[c].append(summarise(base, moved, weights[here]))
@@ -300,11 +301,22 @@ def _sizes_of_regions(grid: Grid, cells: Ints) -> Ints:
     return np.diff(grid.value_ptr)[regions]
 
 
-def _means(values: Floats, sizes: Ints) -> Floats:
-    """Mean over consecutive stretches of the last axis, none of them empty."""
-    if not len(sizes):
-        return np.empty((*values.shape[:-1], 0))
-    return np.add.reduceat(values, np.cumsum(sizes) - sizes, axis=-1) / sizes
+def means_of(values: Floats, sizes: Ints) -> Floats:
+    """Mean over consecutive stretches of the last axis, none of them empty.
+
+    Each to the bit as `numpy.mean` of it, so that rules whose weights are equal, but for rounding,
+    are ranked as in the reference.
+    """
+    owner = np.arange(len(sizes)).repeat(sizes)
+    lines = values.reshape(prod(values.shape[:-1]), len(owner))
+    means = np.empty((len(lines), len(sizes)))
+    for mean, line in zip(means, lines, strict=True):
+        np.divide(np.bincount(owner, line, len(sizes)), sizes, out=mean)
+    for size in set(sizes[sizes >= 8].tolist()):  # up to 7 numpy too adds from left to right
+        of_size = np.flatnonzero(sizes == size)
+        place = (np.cumsum(sizes) - sizes)[of_size][:, None] + np.arange(size)
+        means[:, of_size] = lines.take(place, axis=1).mean(axis=-1)
+    return means.reshape(*values.shape[:-1], len(sizes))
 
 
 def _means_of_cells(grid: Grid, cells: Ints, by_region: Floats) -> Floats:
@@ -312,7 +324,7 @@ def _means_of_cells(grid: Grid, cells: Ints, by_region: Floats) -> Floats:
     n_regions = np.diff(grid.region_ptr)[cells]
     filled = n_regions > 0
     means = np.full((*by_region.shape[:-1], len(cells)), np.nan)
-    means[..., filled] = _means(by_region, n_regions[filled])
+    means[..., filled] = means_of(by_region, n_regions[filled])
     return means
 
 

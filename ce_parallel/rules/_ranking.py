@@ -15,7 +15,7 @@ from ce_parallel.rules._filters import Alternatives, Floats, Ints
 
 
 def rank_by_weight(
-    row: Ints, weight: Floats, width: Floats, *, n_rows: int, top: int | None = None
+    row: Ints, weight: Floats, width: Floats, *, n_rows: int, top: int | Ints | None = None
 ) -> tuple[Ints, Ints]:
     """Rank rules by falling absolute weight, equal ones by falling width.
 
@@ -29,7 +29,7 @@ def rank_by_weight(
         ``weight_high - weight_low``; NaN counts as 0.
     n_rows : int
         Number of rows, those without rules included.
-    top : int or None
+    top : int, ndarray of shape (n_rows,) or None
         How many rules of each row to return; None: all.
 
     Returns
@@ -104,9 +104,9 @@ def rank_by_ensured(
     return _rank(rules.row, among_equals, score, n_rows=rules.base.shape[1], top=top)
 
 
-def _rank(row: Ints, *keys: Floats, n_rows: int, top: int | None) -> tuple[Ints, Ints]:
+def _rank(row: Ints, *keys: Floats, n_rows: int, top: int | Ints | None) -> tuple[Ints, Ints]:
     """Sort the rules of each row by falling keys, the last key first, and cut."""
-    if top is not None and top < 0:
+    if top is not None and np.min(top, initial=0) < 0:
         raise ValueError(f"top must be None or at least 0. Got {top!r} instead.")
     # Reversing a stable sort puts later rules first among equals, and rows in ascending order.
     order = np.lexsort((*keys, -row))[::-1]

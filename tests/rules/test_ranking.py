@@ -63,8 +63,8 @@ def test_by_uncertainty(seed, top):
     rng = np.random.default_rng(seed)
     row = random_row(rng)
     low = rng.choice([-INF, 0.0, 0.1, 0.2], len(row))
-    high = low + rng.choice([0.0, 0.25, 0.5, INF], len(row))
     with np.errstate(invalid="ignore"):
+        high = low + rng.choice([0.0, 0.25, 0.5, INF], len(row))
         width = high - low
     width[np.isnan(width)] = INF
     rules = alternatives(row, low, low, high, np.ones((3, N_ROWS)), probabilistic=False)
