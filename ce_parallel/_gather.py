@@ -32,6 +32,8 @@ from ce_parallel.rules import (
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
 
+COUNTED_ROWS = 4096  # at a time; each takes two integers per feature
+
 
 @dataclass(eq=False)
 class Found:
@@ -210,15 +212,15 @@ def explain_rows(
         found.stability = [
             Stability.unmoved(n, d, plan.replicates.n_replicates) for _ in range(n_classes)
         ]
-    kept = []
+    parts, n_regions = [], 0
     for result in results:
         _place(found, result)
-        for stability, part in zip(found.stability, result.stability, strict=True):
-            stability.fill(slice(result.start, result.start + len(part)), result.features, part)
-        if result.regions is not None:
-            kept.append(result)
-    if kept:
-        _join_regions(found, kept, len(shape.groups))
+        if result.regions is None:
+            continue
+        parts.append(result)
+        if len(parts) == len(shape.groups):  # all of a range of rows
+            n_regions = _place_regions(found, parts, n_regions)
+            parts = []
     return found
 
 
@@ -235,29 +237,54 @@ def _place(found: Found, result: TileResult) -> None:
         weight = found.base[0][:, here, None] - result.alternative
     weight[np.isnan(result.alternative)] = 0.0  # no alternative
     found.weights[:, :, here, result.features] = weight
+    for stability, part in zip(found.stability, result.stability, strict=True):
+        stability.fill(here, result.features, part)
 
 
-def _join_regions(found: Found, results: list[TileResult], n_groups: int) -> None:
-    """Join the regions of all tiles in the order of rows, features and regions."""
-    found.regions = np.concatenate([r.regions for r in results if r.regions is not None], axis=-1)
-    there = [r.likeliest_there for r in results if r.likeliest_there is not None]
-    found.likeliest_there = np.concatenate(there) if there else None
-    if n_groups == 1:
-        return
-    # Several tiles share a range of rows: row 0 of the first group, row 1 of it, ...
+def _place_regions(found: Found, parts: list[TileResult], n_before: int) -> int:
+    """Put the regions of a range of rows behind those before; return how many there are now."""
+    first = parts[0]
+    n = first.alternative.shape[2]
+    regions = np.concatenate([part.regions for part in parts], axis=-1)
+    there = None
+    if first.likeliest_there is not None:
+        there = np.concatenate([part.likeliest_there for part in parts])
+    if len(parts) > 1:
+        order = _order_of_regions(found, parts)
+        regions, there = regions[..., order], None if there is None else there[order]
+    if n == len(found.rows):
+        found.regions, found.likeliest_there = regions, there
+        return regions.shape[-1]
+    if found.regions is None:  # room for all: a list of them would have to be copied at the end
+        total = _count_regions(found)
+        found.regions = np.empty((*regions.shape[:-1], total))
+        found.likeliest_there = None if there is None else np.empty(total, dtype=there.dtype)
+    here = slice(n_before, n_before + regions.shape[-1])
+    found.regions[..., here] = regions
+    if there is not None and found.likeliest_there is not None:
+        found.likeliest_there[here] = there
+    return here.stop
+
+
+def _order_of_regions(found: Found, parts: list[TileResult]) -> Ints:
+    """Order that brings row 0 of every group of features in front of row 1."""
+    start, n = parts[0].start, parts[0].alternative.shape[2]
     grid = found.plan.grid
-    counts = np.diff(grid.region_ptr)[grid.cells_of(found.rows, found.features)]
+    counts = np.diff(grid.region_ptr)[grid.cells_of(found.rows[start : start + n], found.features)]
     starts = (np.cumsum(counts) - counts.ravel()).reshape(counts.shape)
     column = {f: j for j, f in enumerate(found.features.tolist())}
     places = []
-    for result in results:
-        here = slice(result.start, result.start + result.alternative.shape[2])
-        columns = [column[f] for f in result.features.tolist()]
-        places.append(ranges(starts[here][:, columns].ravel(), counts[here][:, columns].ravel()))
-    order = np.argsort(np.concatenate(places))
-    found.regions = found.regions[..., order]
-    if found.likeliest_there is not None:
-        found.likeliest_there = found.likeliest_there[order]
+    for part in parts:
+        columns = [column[f] for f in part.features.tolist()]
+        places.append(ranges(starts[:, columns].ravel(), counts[:, columns].ravel()))
+    return np.argsort(np.concatenate(places))
+
+
+def _count_regions(found: Found) -> int:
+    """Count the alternative regions of all rows, some rows at a time."""
+    blocks = np.split(found.rows, range(COUNTED_ROWS, len(found.rows), COUNTED_ROWS))
+    counts = [regions_per_row(found.plan, block, found.features).sum() for block in blocks]
+    return int(np.sum(counts))
 
 
 def regions_per_row(plan: ExplanationPlan | FastPlan, rows: Floats, features: Ints) -> Ints:
