@@ -18,6 +18,7 @@ from ce_parallel.rules import (
     Conjunctions,
     Grid,
     RuleValues,
+    Stability,
     ranges,
     rank_by_ensured,
     rank_by_uncertainty,
@@ -158,8 +159,9 @@ class Explanations:
         Which of `single_rules` are left, where rules were filtered after `conjunctions`.
     source : Source or None
         The model and what it is to know of the rows, for `conjunctions`.
-    stability : object or None
-        Bands from bootstrap replicates, where there are any.
+    stability : Stability or None
+        How much predictions and weights move over bootstrap replicates, where there are any. The
+        bounds above are calibration; this is stability.
     execution_report : ExecutionReport or None
         How the run that made this was executed.
     """
@@ -187,7 +189,7 @@ class Explanations:
     joined: Conjunctions | None = None
     singles_kept: NDArray[np.bool_] | None = None
     source: Source | None = None
-    stability: Any = None
+    stability: Stability | None = None
     execution_report: ExecutionReport | None = None
 
     def __len__(self) -> int:
@@ -204,6 +206,8 @@ class Explanations:
             values = getattr(self, name)
             selected[name] = None if values is None else values[key]
         rows = np.arange(len(self))[key]
+        if self.stability is not None:
+            selected["stability"] = self.stability[key]
         if self.source is not None:
             selected["source"] = self.source.take(key)
         if self.joined is not None:

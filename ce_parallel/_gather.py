@@ -7,7 +7,7 @@ noisy columns -----> executor.map(fit_feature) --> calibrators of a fast explana
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,15 @@ from ce_parallel._fast import FastData, FastPlan, explain_fast_tile, fit_feature
 from ce_parallel._plan import ExplanationPlan
 from ce_parallel.calibration import Rows
 from ce_parallel.executor import ExecutionReport, ParallelConfig, ParallelExecutor, Workload
-from ce_parallel.rules import Tile, TileResult, TileShape, explain_tile, make_tiles, ranges
+from ce_parallel.rules import (
+    Stability,
+    Tile,
+    TileResult,
+    TileShape,
+    explain_tile,
+    make_tiles,
+    ranges,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
@@ -44,6 +52,8 @@ class Found:
     regions : ndarray of shape (3, c, n_regions) or None
         Means of alternative regions, in the order of rows, features and regions.
     likeliest_there : ndarray of shape (n_regions,) or None
+    stability : list of c Stability
+        How much numbers move over bootstrap replicates; empty without any.
     """
 
     plan: ExplanationPlan | FastPlan
@@ -57,6 +67,7 @@ class Found:
     likeliest: Ints | None = None
     regions: Floats | None = None
     likeliest_there: Ints | None = None
+    stability: list[Stability] = field(default_factory=list)
 
     def explanations(self, *, threshold: Floats | None, **described: Any) -> Explanations:
         """Return them with a row per row and explained class, described as the caller says."""
@@ -90,6 +101,7 @@ class Found:
             regions=regions,
             likeliest_there=there,
             source=source,
+            stability=Stability.interleaved(self.stability) if self.stability else None,
             execution_report=self.report,
             **described,
         )
@@ -170,7 +182,9 @@ def explain_rows(
         features = features[np.isin(features, list(plan.calibrators))]
         task, shape = explain_fast_tile, plan.shape(features)
     else:
-        shape = TileShape.of(plan.grid, features)
+        replicates = plan.replicates
+        n_models = 1 if replicates is None else replicates.n_models
+        shape = TileShape.of(plan.grid, features, n_models, whole=replicates is not None)
         source = Source(plan, rows, known, None, options, config)
     if shape.nbytes > config.memory_budget_bytes:
         raise ValueError(
@@ -193,6 +207,11 @@ def explain_rows(
         report=results.report,
         source=source,
     )
+    if not isinstance(plan, FastPlan) and plan.replicates is not None:
+        n, d = rows.shape
+        found.stability = [
+            Stability.unmoved(n, d, plan.replicates.n_replicates) for _ in range(n_classes)
+        ]
     parts, n_regions = [], 0
     for result in results:
         _place(found, result)
@@ -218,6 +237,8 @@ def _place(found: Found, result: TileResult) -> None:
         weight = found.base[0][:, here, None] - result.alternative
     weight[np.isnan(result.alternative)] = 0.0  # no alternative
     found.weights[:, :, here, result.features] = weight
+    for stability, part in zip(found.stability, result.stability, strict=True):
+        stability.fill(here, result.features, part)
 
 
 def _place_regions(found: Found, parts: list[TileResult], n_before: int) -> int:

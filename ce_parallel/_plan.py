@@ -135,11 +135,14 @@ class ExplanationPlan:
     grid : Grid
     keeps_regions : bool
         Whether the prediction of each alternative region is wanted, not their mean alone.
+    replicates : CalibrationReplicates, EstimatorReplicates or None
+        Bootstrap replicates of the model.
     """
 
     model: CalibratedModel
     grid: Grid
     keeps_regions: bool = False
+    replicates: Any = None
 
 
 def difficulty_of(estimator: Any, X: Floats) -> Floats:

@@ -31,6 +31,7 @@ from ce_parallel.rules._discretize import MAX_DEPTH, fit_categories, fit_edges
 from ce_parallel.rules._filters import Alternatives, select_rules
 from ce_parallel.rules._grid import Grid, build_grid
 from ce_parallel.rules._ranking import rank_by_ensured, rank_by_uncertainty, rank_by_weight
+from ce_parallel.rules._stability import Stability
 from ce_parallel.rules._text import rule_text
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Conjunctions",
     "Grid",
     "RuleValues",
+    "Stability",
     "Tile",
     "TileResult",
     "TileShape",

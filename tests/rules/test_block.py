@@ -24,6 +24,7 @@ class SmoothPlan:
 
     grid: Grid
     keeps_regions: bool = False
+    replicates: object = None
     n_classes: int = 0
 
     @property
