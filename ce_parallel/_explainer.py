@@ -725,7 +725,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
         There are `scale_factor` times as many rows, so that calibrator f is more certain of itself:
         Venn-Abers intervals become narrower and probabilities more extreme. Therefore a feature
-        that does not matter has a small weight rather than none.
+        that does not matter has a small weight rather than none. For a regressor without difficulty
+        and Mondrian categories, a weight is the same for every row.
 
         Löfström et al. (2024), "Fast Calibrated Explanations", arXiv:2410.21129.
         """
