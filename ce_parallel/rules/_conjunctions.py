@@ -134,21 +134,19 @@ def pair_rules(
     members : ndarray of shape (n_found, size)
         Numbers of single rules.
     """
-    n_rows, size = len(single_ptr) - 1, top_members.shape[1] + 1
-    tops = np.bincount(top_row, minlength=n_rows)
+    tops = np.bincount(top_row, minlength=len(single_ptr) - 1)
     counts = np.repeat(tops, np.diff(single_ptr))
-    first = np.repeat(np.cumsum(tops) - tops, np.diff(single_ptr))
-    partner = ranges(first, counts)
+    partner = ranges(np.repeat(np.cumsum(tops) - tops, np.diff(single_ptr)), counts)
     single = np.repeat(np.arange(len(feature)), counts)
     members = np.column_stack([single, top_members[partner]])
     names = np.sort(feature[members], axis=1)
     row = top_row[partner]
     possible = np.flatnonzero((np.diff(names, axis=1) > 0).all(axis=1))
-    keys = np.column_stack([row, names])[possible]
-    if not len(keys):
-        return np.zeros(0, dtype=np.int64), np.zeros((0, size), dtype=np.int64)
-    _, earliest = np.unique(keys, axis=0, return_index=True)
-    found = possible[np.sort(earliest)]
+    keys = np.column_stack([names, row])[possible]
+    order = np.lexsort(keys.T)  # stable: of equal ones the first comes first
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (np.diff(keys[order], axis=0) != 0).any(axis=1)
+    found = possible[np.sort(order[first])]
     return row[found], members[found]
 
 
@@ -300,7 +298,8 @@ def _combined(tile: ConjunctionTile, counts: Ints, which: Ints, combination: Int
     """Copies of the owners' rows with the values of combinations, the last member fastest."""
     tried = tile.tried
     block = tile.rows[tile.owner[which]]
-    place, rest = np.arange(len(block)), combination
+    counts, rest = counts.astype(np.int32), combination.astype(np.int32)  # divided in a quarter
+    place = np.arange(len(block))
     for j in reversed(range(tile.members.shape[1])):
         member = tile.members[which, j]
         rest, digit = np.divmod(rest, counts[which, j])
