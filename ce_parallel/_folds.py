@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ def run_fold(data: FoldData, fold: Fold) -> Any:
     """Fit one model; return its scores of the held-out rows, or the model itself."""
     estimator = fill_random_states(clone(data.estimator), fold.seed)
     # A copy in every case: some estimators write into what they are given.
-    X = data.X.copy() if fold.train is None else safe_indexing(data.X, fold.train)
+    X = deepcopy(data.X) if fold.train is None else safe_indexing(data.X, fold.train)
     y = data.y.copy() if fold.train is None else data.y[fold.train]
     with joblib.parallel_config(backend="sequential"):
         estimator.fit(X, y)
