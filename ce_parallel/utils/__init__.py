@@ -17,7 +17,7 @@ from ce_parallel.utils._checks import (
     seed_of,
 )
 from ce_parallel.utils._columns import CodedColumn, Columns, column_of
-from ce_parallel.utils._frames import is_frame
+from ce_parallel.utils._frames import is_frame, named
 from ce_parallel.utils._sklearn import (
     HasMethods,
     Interval,
@@ -46,6 +46,7 @@ __all__ = [
     "fill_random_states",
     "is_frame",
     "kept_features",
+    "named",
     "seed_of",
     "safe_indexing",
 ]

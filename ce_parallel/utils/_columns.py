@@ -9,6 +9,7 @@ that the columns which it returns can restore every row, and no code changes its
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -137,6 +138,7 @@ class Columns:
             names: Any = [f"x{j}" for j in range(shape[1])]
             return cls(categorical=_indices(categorical_features, names))
         names = library.names(X)
+        _refuse_twins(names)
         kinds = [library.kind(library.column(X, j)) for j in range(X.shape[1])]
         if from_dtype:
             categorical_features = np.array([kind in ("bool", "category") for kind in kinds], bool)
@@ -221,6 +223,16 @@ def column_of(X: Any, column: Any) -> NDArray[Any]:
 
 def _indices(which: ArrayLike | None, names: list[Any]) -> tuple[int, ...]:
     return tuple(np.unique(feature_indices(which, names, "categorical_features")).tolist())
+
+
+def _refuse_twins(names: Any) -> None:
+    """Raise a ValueError if two columns have the same name: nobody could tell their rules apart."""
+    twins = [name for name, times in Counter(names).items() if times > 1]
+    if twins:
+        raise ValueError(
+            "The columns of X must have names that differ. Got "
+            f"{', '.join(map(repr, twins))} more than once."
+        )
 
 
 def _factorized(library: Library, column: Any, name: Any) -> tuple[Ints, list[Any]]:

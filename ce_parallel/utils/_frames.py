@@ -262,9 +262,9 @@ class Polars:
         return pl.DataFrame(dict(zip(names, columns, strict=True)))
 
 
-LIBRARIES = {"pandas": Pandas, "polars": Polars}
-
 Library = type[Pandas] | type[Polars]
+
+LIBRARIES: dict[str, Library] = {"pandas": Pandas, "polars": Polars}
 
 
 def library_of(X: Any) -> Library | None:
@@ -287,6 +287,12 @@ def library_of(X: Any) -> Library | None:
 def is_frame(X: Any) -> bool:
     """Tell whether `X` is a frame of a library that we know."""
     return library_of(X) is not None
+
+
+def named(numbers: Floats, names: tuple[str, ...]) -> Any:
+    """Return a frame of numbers, of the first of our libraries that is loaded."""
+    library = next(library for name, library in LIBRARIES.items() if name in sys.modules)
+    return library.frame(names, numbers, {})
 
 
 def refuse_others(X: Any, library: Library, except_for: Collection[int]) -> None:
