@@ -191,13 +191,12 @@ def explain_rows(
         report=results.report,
         source=source,
     )
-    kept = []
+    keeps_regions = isinstance(plan, ExplanationPlan) and plan.keeps_regions
+    ptr = _region_ptr(plan, rows, features) if keeps_regions else None
     for result in results:
         _place(found, result)
-        if result.regions is not None:
-            kept.append(result)
-    if kept:
-        _join_regions(found, kept, len(shape.groups))
+        if ptr is not None:
+            _place_regions(found, result, ptr)
     return found
 
 
@@ -216,27 +215,29 @@ def _place(found: Found, result: TileResult) -> None:
     found.weights[:, :, here, result.features] = weight
 
 
-def _join_regions(found: Found, results: list[TileResult], n_groups: int) -> None:
-    """Join the regions of all tiles in the order of rows, features and regions."""
-    found.regions = np.concatenate([r.regions for r in results if r.regions is not None], axis=-1)
-    there = [r.likeliest_there for r in results if r.likeliest_there is not None]
-    found.likeliest_there = np.concatenate(there) if there else None
-    if n_groups == 1:
-        return
-    # Several tiles share a range of rows: row 0 of the first group, row 1 of it, ...
-    grid = found.plan.grid
-    counts = np.diff(grid.region_ptr)[grid.cells_of(found.rows, found.features)]
-    starts = (np.cumsum(counts) - counts.ravel()).reshape(counts.shape)
-    column = {f: j for j, f in enumerate(found.features.tolist())}
-    places = []
-    for result in results:
-        here = slice(result.start, result.start + result.alternative.shape[2])
-        columns = [column[f] for f in result.features.tolist()]
-        places.append(ranges(starts[here][:, columns].ravel(), counts[here][:, columns].ravel()))
-    order = np.argsort(np.concatenate(places))
-    found.regions = found.regions[..., order]
-    if found.likeliest_there is not None:
-        found.likeliest_there = found.likeliest_there[order]
+def _region_ptr(plan: ExplanationPlan | FastPlan, rows: Floats, features: Ints) -> Ints:
+    """Where the alternative regions of each row and feature begin and end, one after the other."""
+    counts = np.diff(plan.grid.region_ptr)[plan.grid.cells_of(rows, features)]
+    return np.append(0, np.cumsum(counts))
+
+
+def _place_regions(found: Found, result: TileResult, ptr: Ints) -> None:
+    """Put regions where they belong, in the order of rows, features and regions."""
+    assert result.regions is not None
+    n, m = result.alternative.shape[2], len(found.features)
+    if found.regions is None:
+        found.regions = np.empty((*result.regions.shape[:2], ptr[-1]))
+    if len(result.features) == m:
+        place: Any = slice(ptr[result.start * m], ptr[(result.start + n) * m])
+    else:  # several tiles share a range of rows
+        row = np.arange(result.start, result.start + n)
+        item = (row[:, None] * m + np.searchsorted(found.features, result.features)).ravel()
+        place = ranges(ptr[item], ptr[item + 1] - ptr[item])
+    found.regions[..., place] = result.regions
+    if result.likeliest_there is not None:
+        if found.likeliest_there is None:
+            found.likeliest_there = np.empty(ptr[-1], dtype=np.int64)
+        found.likeliest_there[place] = result.likeliest_there
 
 
 def regions_per_row(plan: ExplanationPlan | FastPlan, rows: Floats, features: Ints) -> Ints:

@@ -535,5 +535,4 @@ def test_thirty_thousand_rows_in_bounded_memory(pytestconfig):
     assert n == 30_000
     assert n_tasks > 20
     assert "explain" in run.stderr  # progress
-    # The results of tiles and the arrays they are joined in are there at the same time.
-    assert peak < 2 * output + 16 * 2**20, (peak, output)
+    assert peak < output + 16 * 2**20, (peak, output)

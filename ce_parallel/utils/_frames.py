@@ -290,8 +290,8 @@ def is_frame(X: Any) -> bool:
 
 
 def named(numbers: Floats, names: tuple[str, ...]) -> Any:
-    """Return a frame of numbers, of the first of our libraries that is loaded."""
-    library = next(library for name, library in LIBRARIES.items() if name in sys.modules)
+    """Return a frame of numbers, of the first of our libraries that is loaded, else of pandas."""
+    library = next((found for name, found in LIBRARIES.items() if name in sys.modules), Pandas)
     return library.frame(names, numbers, {})
 
 
