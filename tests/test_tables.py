@@ -1,5 +1,7 @@
 """Tables as people have them: strings, categories, missing values, whatever library they are in."""
 
+import os
+import pickle
 import subprocess
 import sys
 
@@ -15,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils.validation import _get_feature_names
 
 from ce_parallel import ParallelCalibratedExplainer, ParallelConfig
+from ce_parallel.utils import Columns
 
 pd = pytest.importorskip("pandas")
 
@@ -125,6 +128,39 @@ def test_polars_and_pandas_agree(pl, model, dtype, kind):
     same(one.explain(frame[200:], kind=kind), two.explain(other[200:], kind=kind))
 
 
+def test_polars_columns_come_back_as_they_were(pl):
+    from datetime import date
+    from decimal import Decimal
+
+    frame = pl.DataFrame(
+        {
+            "f": [1.5, None, -0.0],
+            "i": [1, None, 2],
+            "decimal": [Decimal("1.5"), None, Decimal(2)],
+            "bool": [True, None, False],
+            "string": ["b", None, ""],
+            "categorical": pl.Series(["b", None, "a"], dtype=pl.Categorical),
+            "enum": pl.Series(["b", None, "a"], dtype=pl.Enum(["z", "b", "a"])),
+            "date": [date(2026, 1, 2), None, date(2026, 1, 1)],
+            "nothing": pl.Series([None] * 3, dtype=pl.Null),
+        }
+    )
+    columns = Columns.of(frame, ["string", "categorical", "enum", "date"])
+    numbers, same = columns.encode(frame)
+    assert same is columns
+    np.testing.assert_array_equal(numbers[0], [1.5, 1, 1.5, 1, 1, 1, 1, 1, np.nan])
+    assert np.isnan(numbers[1]).all()
+    numeric = ["i", "decimal", "nothing"]
+    expected = frame.with_columns(pl.col(numeric).cast(pl.Float64))
+    for restored in (columns, pickle.loads(pickle.dumps(columns))):
+        assert restored.restore(numbers).rows() == expected.rows()
+        assert restored.restore(numbers).schema == expected.schema
+    one_row = pl.DataFrame([dict.fromkeys(frame.columns)])
+    assert np.isnan(columns.encode(one_row)[0]).all()
+    objects = np.array([frame.row(k) for k in range(3)], dtype=object)
+    np.testing.assert_array_equal(columns.encode(objects)[0], numbers)
+
+
 class Watched(TransformerMixin, BaseEstimator):
     """Passes frames on, and refuses what is not as it was in fit."""
 
@@ -151,10 +187,24 @@ def test_the_estimator_is_given_what_it_was_fitted_on(request, library):
     assert fitted.explain(X[:3], kind="alternative").rules.row.size
 
 
+class OneThread(Watched):
+    """Looks how many threads Polars has in a worker."""
+
+    def fit(self, X, y=None):
+        self.pid_ = os.getpid()
+        return super().fit(X)
+
+    def transform(self, X):
+        import polars
+
+        assert os.getpid() == self.pid_ or polars.thread_pool_size() == 1
+        return super().transform(X)
+
+
 def test_workers_restore_polars_frames(pl):
     frame, y = passengers()
     X = polars_of(pl, frame, "Enum")
-    fitted = explainer(encoded_columns()).fit(X, y)
+    fitted = explainer(make_pipeline(OneThread(), encoded_columns())).fit(X, y)
     expected = fitted.explain(X)
     fitted.set_params(parallel_config=ParallelConfig(preferred="processes", max_workers=2))
     same(fitted.explain(X), expected)
@@ -505,7 +555,7 @@ MANY = """
 import resource, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from tests.test_tables import encoded_columns, explainer, passengers, ParallelConfig
+from tests.test_tables import ParallelConfig, encoded_columns, explainer, passengers
 
 frame, y = passengers(30_000)
 many = np.array([f"region {k}" for k in range(30)], dtype=object)

@@ -97,7 +97,8 @@ class Columns:
         Column names of a frame; None for an array.
     coded : mapping of int to CodedColumn
         The columns of a frame that hold booleans or categories that are not numbers. All others
-        become float64.
+        become float64, those of nullable dtypes, too, with NaN (pandas) or null (Polars) for what
+        is missing.
     categorical : tuple of int
         The categorical features, ascending: coded ones and those whose numbers name categories.
     """
@@ -240,8 +241,9 @@ def _factorized(library: Library, column: Any, name: Any) -> tuple[Ints, list[An
     try:
         return library.factorize(column)
     except (TypeError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"Column {name!r} holds values that are no categories: {error}. Drop it, or make "
+            f"Column {name!r} holds values that are no categories: {reason}. Drop it, or make "
             "numbers or strings of it before it reaches the explainer."
         ) from None
 

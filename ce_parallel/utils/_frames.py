@@ -43,12 +43,12 @@ class Pandas:
         import pandas as pd
 
         dtype = column.dtype
-        if isinstance(dtype, (pd.CategoricalDtype, pd.StringDtype)):
+        if dtype.type in (str, pd.CategoricalDtype.type):  # those of Arrow, too
             return "category"
         if dtype == np.dtype(object):
             first = column[column.notna().to_numpy()].head(1).tolist()
             return "other" if first and isinstance(first[0], QUANTITIES) else "category"
-        kinds = {"i": "number", "u": "number", "f": "number", "b": "bool", "U": "category"}
+        kinds = {"i": "number", "u": "number", "f": "number", "b": "bool"}
         return kinds.get(dtype.kind, "other")
 
     @staticmethod
@@ -298,15 +298,16 @@ def named(numbers: Floats, names: tuple[str, ...]) -> Any:
 def refuse_others(X: Any, library: Library, except_for: Collection[int]) -> None:
     """Raise a ValueError if a column of a frame, `except_for` some, does not hold numbers.
 
-    Columns that hold nothing pass for numbers: so a row with ``None`` comes alone.
+    Strings and objects that are all missing pass for numbers: so a row with ``None`` comes alone.
     """
-    columns = [(j, library.column(X, j)) for j in range(X.shape[1]) if j not in except_for]
-    names = library.names(X)
-    refused = [
-        f"{names[j]!r} ({column.dtype})"
-        for j, column in columns
-        if library.kind(column) not in ("number", "bool") and not library.all_missing(column)
-    ]
+    names, refused = library.names(X), []
+    for j in range(X.shape[1]):
+        if j in except_for:
+            continue
+        column = library.column(X, j)
+        kind = library.kind(column)
+        if kind == "other" or (kind == "category" and not library.all_missing(column)):
+            refused.append(f"{names[j]!r} ({column.dtype})")
     if refused:
         raise ValueError(
             "X must have numeric or boolean columns only, apart from categorical ones. Got "
