@@ -253,7 +253,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, n_features)
-            A frame (pandas or Polars) reaches the estimator as it is. NaN is left for the estimator to judge.
+            A frame (pandas or Polars) reaches the estimator as it is. NaN is left for the
+            estimator to judge.
         y : array-like of shape (n,)
             Classes, or numbers.
         mondrian : array-like of shape (n,) or None, default=None

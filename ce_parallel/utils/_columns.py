@@ -140,7 +140,7 @@ class Columns:
             return cls(categorical=_indices(categorical_features, names))
         names = library.names(X)
         _refuse_twins(names)
-        kinds = [library.kind(library.column(X, j)) for j in range(X.shape[1])]
+        kinds = library.kinds(X)
         if from_dtype:
             categorical_features = np.array([kind in ("bool", "category") for kind in kinds], bool)
         categorical = _indices(categorical_features, list(names))

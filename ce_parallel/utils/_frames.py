@@ -38,18 +38,20 @@ class Pandas:
         return X.iloc[:, j]
 
     @staticmethod
-    def kind(column: Any) -> str:
-        """Return "number", "bool", "category" or "other"."""
+    def kinds(X: Any) -> list[str]:
+        """Return "number", "bool", "category" or "other" for each column."""
         import pandas as pd
 
-        dtype = column.dtype
-        if dtype.type in (str, pd.CategoricalDtype.type):  # those of Arrow, too
-            return "category"
-        if dtype == np.dtype(object):
-            first = column[column.notna().to_numpy()].head(1).tolist()
-            return "other" if first and isinstance(first[0], QUANTITIES) else "category"
-        kinds = {"i": "number", "u": "number", "f": "number", "b": "bool"}
-        return kinds.get(dtype.kind, "other")
+        known = {"i": "number", "u": "number", "f": "number", "b": "bool"}
+        kinds = [known.get(dtype.kind, "other") for dtype in X.dtypes]
+        for j in [j for j, kind in enumerate(kinds) if kind == "other"]:
+            column = X.iloc[:, j]
+            if column.dtype.type in (str, pd.CategoricalDtype.type):  # those of Arrow, too
+                kinds[j] = "category"
+            elif column.dtype == np.dtype(object):
+                first = column[column.notna().to_numpy()].head(1).tolist()
+                kinds[j] = "other" if first and isinstance(first[0], QUANTITIES) else "category"
+        return kinds
 
     @staticmethod
     def all_missing(column: Any) -> bool:
@@ -160,16 +162,18 @@ class Polars:
         return X.to_series(j)
 
     @staticmethod
-    def kind(column: Any) -> str:
-        """Return "number", "bool", "category" or "other"."""
+    def kinds(X: Any) -> list[str]:
+        """Return "number", "bool", "category" or "other" for each column."""
         import polars as pl
 
-        dtype = column.dtype
-        if dtype.is_numeric() or dtype == pl.Null:
-            return "number"
-        if dtype == pl.Boolean:
-            return "bool"
-        return "category" if dtype in (pl.String, pl.Categorical, pl.Enum) else "other"
+        def kind(dtype: Any) -> str:
+            if dtype.is_numeric() or dtype == pl.Null:
+                return "number"
+            if dtype == pl.Boolean:
+                return "bool"
+            return "category" if dtype in (pl.String, pl.Categorical, pl.Enum) else "other"
+
+        return [kind(dtype) for dtype in X.dtypes]
 
     @staticmethod
     def all_missing(column: Any) -> bool:
@@ -301,12 +305,11 @@ def refuse_others(X: Any, library: Library, except_for: Collection[int]) -> None
     Strings and objects that are all missing pass for numbers: so a row with ``None`` comes alone.
     """
     names, refused = library.names(X), []
-    for j in range(X.shape[1]):
-        if j in except_for:
+    for j, kind in enumerate(library.kinds(X)):
+        if j in except_for or kind in ("number", "bool"):
             continue
         column = library.column(X, j)
-        kind = library.kind(column)
-        if kind == "other" or (kind == "category" and not library.all_missing(column)):
+        if kind == "other" or not library.all_missing(column):
             refused.append(f"{names[j]!r} ({column.dtype})")
     if refused:
         raise ValueError(
