@@ -38,13 +38,13 @@ class Pandas:
         return X.iloc[:, j]
 
     @staticmethod
-    def kinds(X: Any) -> list[str]:
-        """Return "number", "bool", "category" or "other" for each column."""
+    def kinds(X: Any, known: Collection[int] = ()) -> list[str]:
+        """Return "number", "bool", "category" or "other" for each column not in `known`."""
         import pandas as pd
 
-        known = {"i": "number", "u": "number", "f": "number", "b": "bool"}
-        kinds = [known.get(dtype.kind, "other") for dtype in X.dtypes]
-        for j in [j for j, kind in enumerate(kinds) if kind == "other"]:
+        plain = {"i": "number", "u": "number", "f": "number", "b": "bool"}
+        kinds = [plain.get(dtype.kind, "other") for dtype in X.dtypes]
+        for j in [j for j, kind in enumerate(kinds) if kind == "other" and j not in known]:
             column = X.iloc[:, j]
             if column.dtype.type in (str, pd.CategoricalDtype.type):  # those of Arrow, too
                 kinds[j] = "category"
@@ -162,7 +162,7 @@ class Polars:
         return X.to_series(j)
 
     @staticmethod
-    def kinds(X: Any) -> list[str]:
+    def kinds(X: Any, known: Collection[int] = ()) -> list[str]:
         """Return "number", "bool", "category" or "other" for each column."""
         import polars as pl
 
@@ -305,8 +305,8 @@ def refuse_others(X: Any, library: Library, except_for: Collection[int]) -> None
     Strings and objects that are all missing pass for numbers: so a row with ``None`` comes alone.
     """
     names, refused = library.names(X), []
-    for j, kind in enumerate(library.kinds(X)):
-        if j in except_for or kind in ("number", "bool"):
+    for j, kind in enumerate(library.kinds(X, known=except_for)):
+        if kind in ("number", "bool") or j in except_for:
             continue
         column = library.column(X, j)
         if kind == "other" or not library.all_missing(column):
