@@ -179,9 +179,8 @@ def _most_important(
     by_row = np.argsort(row, kind="stable")
     counts = np.diff(single_ptr)
     limit = counts if n_top is None else np.minimum(counts, max(2, n_top))
-    order, ptr = rank_by_weight(row[by_row], weight[by_row], width[by_row], n_rows=n)
-    place = np.arange(len(order)) - np.repeat(ptr[:-1], np.diff(ptr))
-    rules = by_row[order[place < np.repeat(limit, np.diff(ptr))][::-1]]
+    order, _ = rank_by_weight(row[by_row], weight[by_row], width[by_row], n_rows=n, top=limit)
+    rules = by_row[order[::-1]]
     rules = rules[np.argsort(row[rules], kind="stable")]
     if size == 1:
         rules = rules[rules < n_single]

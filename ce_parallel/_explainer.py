@@ -20,6 +20,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ce_parallel._bootstrap import BOOTSTRAPS, NewRows, Refitted, refit, rescore, run, seeds_of
 from ce_parallel._explanations import Explanations
 from ce_parallel._fast import Augmentation
 from ce_parallel._folds import FoldData, plan_folds, run_fold
@@ -111,6 +112,14 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Folds whose out-of-fold scores calibrate the model that is refitted on all rows: an int
         (shuffled, seeded; stratified for classifiers) or anything that partitions the rows. With
         None, `fit` only fits and `calibrate` must be called.
+    n_bootstraps : int, default=0
+        Bootstrap replicates, over which `Explanations.stability` says how much predictions and
+        weights move. It is no part of the calibrated intervals. Not for fast explanations.
+    bootstrap : {"calibration", "estimator"}, default="calibration"
+        What a replicate draws: the calibration rows, of each Mondrian category as many as there
+        are, with the estimator as it is; or the rows of `fit`, of each class as many, which a
+        clone is fitted on, calibrated on the rows that were not drawn. After `calibrate` the clones
+        are calibrated on resampled rows of it. Cuts and perturbation values stay in both cases.
     sample_percentiles : sequence of float, default=(25, 50, 75)
         Percentiles of the reference values of a region that stand for it.
     categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
@@ -174,6 +183,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     _parameter_constraints: dict[str, list[Any]] = {
         "estimator": [BaseEstimator, object],
         "cv": ["cv_object"],
+        "n_bootstraps": [Interval(Integral, 0, None, closed="left")],
+        "bootstrap": [StrOptions(set(BOOTSTRAPS))],
         "sample_percentiles": ["array-like"],
         "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
         "max_categories": [Interval(Integral, 1, None, closed="left")],
@@ -193,6 +204,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         estimator,
         *,
         cv=5,
+        n_bootstraps=0,
+        bootstrap="calibration",
         sample_percentiles=(25, 50, 75),
         categorical_features="from_dtype",
         max_categories=32,
@@ -208,6 +221,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     ):
         self.estimator = estimator
         self.cv = cv
+        self.n_bootstraps = n_bootstraps
+        self.bootstrap = bootstrap
         self.sample_percentiles = sample_percentiles
         self.categorical_features = categorical_features
         self.max_categories = max_categories
@@ -278,20 +293,15 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         columns = Columns.of(X, self.categorical_features)
         rows, numbers, columns, y = encoded(self, X, y, columns=columns, reset=True)
         labels = self._mondrian_labels(X, len(y), mondrian)
+        self._refitted: list[Refitted] = []
         if isinstance(self.estimator, FrozenEstimator):
             self._adopt_frozen(columns)
             return self if self.cv is None else self._freeze(numbers, y, labels)
         if is_classifier(self.estimator):
             self.classes_ = classes_of(y)
-        folds = list(
-            plan_folds(
-                self.cv,
-                rows,
-                y,
-                classification=is_classifier(self.estimator),
-                seed=draw_seed(self.random_state),
-            )
-        )
+        seed = draw_seed(self.random_state)
+        classification = is_classifier(self.estimator)
+        folds = list(plan_folds(self.cv, rows, y, classification=classification, seed=seed))
         data = FoldData(self.estimator, rows, y, getattr(self, "classes_", None))
         with self._watched(), acquire_executor(config) as executor:
             results = executor.map(
@@ -301,6 +311,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             scores = np.empty((len(y), *np.shape(getattr(self, "classes_", 0.0))))
             for fold, held_out_scores in zip(folds[1:], results, strict=True):
                 scores[fold.held_out] = held_out_scores
+            if self.bootstrap == "estimator":
+                self._refitted = run(refit, data, seeds_of(seed, self.n_bootstraps), executor)
         self.estimator_ = estimator
         self.execution_report_ = results.report
         self._columns = columns
@@ -336,14 +348,17 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         if first:
             self._adopt_frozen(columns)
         self._columns = columns
-        return self._freeze(numbers, y, labels)
+        return self._freeze(numbers, y, labels, anew=True)
 
     def _adopt_frozen(self, columns: Columns) -> None:
         """Take a fitted estimator over as it is."""
         check_is_fitted(self.estimator)
         if is_classifier(self.estimator):
             self.classes_ = classes_of(self.estimator.classes_)
+        if self.n_bootstraps and self.bootstrap == "estimator":
+            raise ValueError("bootstrap='estimator' cannot refit a FrozenEstimator.")
         self.estimator_ = self.estimator
+        self._refitted = []
         self._columns = columns
 
     def _freeze(
@@ -352,8 +367,13 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         y: NDArray[Any],
         labels: NDArray[Any] | None,
         scores: Floats | None = None,
+        *,
+        anew: bool = False,
     ) -> Self:
-        """Build the calibrator and the model from reference rows, with scores where there are."""
+        """Build the calibrator and the model from reference rows, with scores where there are.
+
+        `anew`: refitted estimators have not seen these rows.
+        """
         classes = getattr(self, "classes_", None)
         if classes is not None:
             check_labels(y, classes)
@@ -362,13 +382,11 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         difficulty = None
         if self.difficulty is not None:
             difficulty = difficulty_of(self.difficulty, X.copy())
-            if classes is not None:
-                scores, difficulty = reshape_scores(scores, difficulty), None
         self._categories, category = None, None
         if labels is not None:
             self._categories, category = np.unique(labels, return_inverse=True)
         known = Rows(category=category, difficulty=difficulty)
-        calibration = Calibration(scores, y, known)
+        calibration = self._calibration(scores, y, known)
         recipe = Recipe(
             classes,
             SCORE_DECIMALS[self.score_rounding],
@@ -376,10 +394,20 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             self.normalization,
             seed_of(self.random_state),
         )
+        seeds = seeds_of(recipe.seed, self.n_bootstraps)
+        if anew and self._refitted:
+            data = NewRows(self._columns.restore(X.copy()), category, classes)
+            pairs = list(zip(self._refitted, seeds, strict=True))
+            with self._watched(), acquire_executor(self._checked_config()) as executor:
+                self._refitted = run(rescore, data, pairs, executor)
+        refitted = [
+            (r.estimator, self._calibration(r.scores, y[r.rows], known.take(r.rows)))
+            for r in self._refitted
+        ]
         self.calibrator_ = recipe.calibrator(calibration)
         target = y
         if self.condition_source == "prediction":
-            target = self._conditions(scores, known)
+            target = self._conditions(calibration)
         tried = fit_categories(
             X,
             self._columns.categorical,
@@ -390,14 +418,21 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             self.estimator_, self._columns, self.calibrator_, classes, self.difficulty
         )
         reference = Reference(X, target, tried, self.sample_percentiles)
-        self._plans = Plans(model, recipe, calibration, reference)
+        self._plans = Plans(model, recipe, calibration, reference, seeds, refitted)
         return self
 
-    def _conditions(self, scores: Floats, known: Rows) -> NDArray[Any]:
+    def _calibration(self, scores: Floats, y: NDArray[Any], known: Rows) -> Calibration:
+        """Put rows together; a classifier's difficulty reshapes its scores."""
+        if known.difficulty is not None and is_classifier(self.estimator):
+            scores = reshape_scores(scores, known.difficulty)
+            known = replace(known, difficulty=None)
+        return Calibration(scores, y, known)
+
+    def _conditions(self, rows: Calibration) -> NDArray[Any]:
         """Calibrated predictions of the reference rows, which tell where features are cut."""
         if is_regressor(self.estimator):
-            return self.calibrator_.predict(scores, known)[0]
-        every = self.calibrator_.predict_all(scores, known)[0]
+            return self.calibrator_.predict(rows.scores, rows.known)[0]
+        every = self.calibrator_.predict_all(rows.scores, rows.known)[0]
         return every[:, 1] >= 0.5 if every.shape[1] == 2 else every.argmax(axis=1)
 
     def _mondrian_labels(self, X: Any, n: int, labels: ArrayLike | None) -> NDArray[Any] | None:
@@ -612,7 +647,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             plan: Any = (
                 plans.fast_plan(augmentation, events, executor)
                 if kind == "fast"
-                else plans.plan(kind, events)
+                else plans.plan(kind, events, executor)
             )
             if model is not plans.model:  # it knows categories of these rows
                 plan = replace(plan, model=replace(plan.model, columns=model.columns))
@@ -693,7 +728,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
         There are `scale_factor` times as many rows, so that calibrator f is more certain of itself:
         Venn-Abers intervals become narrower and probabilities more extreme. Therefore a feature
-        that does not matter has a small weight rather than none.
+        that does not matter has a small weight rather than none. For a regressor without difficulty
+        and Mondrian categories, a weight is the same for every row.
 
         Löfström et al. (2024), "Fast Calibrated Explanations", arXiv:2410.21129.
         """

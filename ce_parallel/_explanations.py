@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from ce_parallel._conjoin import Ranked, Source, conjoin
 from ce_parallel.executor import ExecutionReport
 from ce_parallel.rules import (
+    Alternatives,
     Conjunctions,
     Grid,
     RuleValues,
+    Stability,
     ranges,
     rank_by_ensured,
     rank_by_uncertainty,
@@ -157,8 +159,9 @@ class Explanations:
         Which of `single_rules` are left, where rules were filtered after `conjunctions`.
     source : Source or None
         The model and what it is to know of the rows, for `conjunctions`.
-    stability : object or None
-        Bands from bootstrap replicates, where there are any.
+    stability : Stability or None
+        How much predictions and weights move over bootstrap replicates, where there are any. The
+        bounds above are calibration; this is stability.
     execution_report : ExecutionReport or None
         How the run that made this was executed.
     """
@@ -186,7 +189,7 @@ class Explanations:
     joined: Conjunctions | None = None
     singles_kept: NDArray[np.bool_] | None = None
     source: Source | None = None
-    stability: Any = None
+    stability: Stability | None = None
     execution_report: ExecutionReport | None = None
 
     def __len__(self) -> int:
@@ -203,6 +206,8 @@ class Explanations:
             values = getattr(self, name)
             selected[name] = None if values is None else values[key]
         rows = np.arange(len(self))[key]
+        if self.stability is not None:
+            selected["stability"] = self.stability[key]
         if self.source is not None:
             selected["source"] = self.source.take(key)
         if self.joined is not None:
@@ -517,39 +522,20 @@ class Explanations:
         order, ptr : ndarray of int
             ``order[ptr[i]:ptr[i + 1]]`` are the numbers of the rules of row `i`.
         """
-        rules, n = self.rules, len(self)
         if by == "weight":
+            rules = self.rules
             width = rules.weight_high - rules.weight_low
-            return rank_by_weight(rules.row, rules.weight, width, n_rows=n, top=top)
+            return rank_by_weight(rules.row, rules.weight, width, n_rows=len(self), top=top)
         if by == "uncertainty":
-            return rank_by_uncertainty(rules.row, rules.low, rules.high, n_rows=n, top=top)
+            return rank_by_uncertainty(self._judged(), top=top)
         if by != "ensured":
             raise ValueError(f"by must be 'weight', 'uncertainty' or 'ensured'. Got {by!r}.")
-        return rank_by_ensured(
-            rules.row,
-            rules.prediction,
-            rules.low,
-            rules.high,
-            self._base(),
-            w=w,
-            top=top,
-            **self._decision(),
-        )
+        return rank_by_ensured(self._judged(), w=w, top=top)
 
     def _selected(self, **wanted: Any) -> Explanations:
         if self.regions is None:
             raise ValueError("Only alternatives can be filtered: explain(X, kind='alternative').")
-        rules = self.rules
-        chosen = select_rules(
-            rules.row,
-            rules.prediction,
-            rules.low,
-            rules.high,
-            self._base(),
-            size=rules.size,
-            **self._decision(),
-            **wanted,
-        )
+        chosen = select_rules(self._judged(), **wanted)
         if self.joined is not None:
             left, order = self._order
             passed = np.empty(len(chosen), dtype=bool)
@@ -563,24 +549,28 @@ class Explanations:
         kept[self._alternatives[0][chosen]] = True
         return replace(self, kept=kept)
 
-    def _base(self) -> Floats:
-        return np.stack([self.prediction, self.prediction_low, self.prediction_high])
-
-    def _decision(self) -> dict[str, Any]:
-        """What is decided about a row, and whether a rule changes that."""
-        found: dict[str, Any] = {
-            "probabilistic": self.explained_class is not None or self.threshold is not None
-        }
-        if self.likeliest_there is None or self.explained_class is None:
-            return found
-        likeliest, row = self.likeliest_there[self._alternatives[0]], self.rules.row
-        if self.joined is not None:
-            (left, order), joined = self._order, self.joined.likeliest_there
-            likeliest = likeliest[left]  # and, unless there are none, of conjunctions
-            likeliest = likeliest if joined is None else np.append(likeliest, joined)[order]
-        leads = np.asarray(self.explained_class == self.predicted_class)
-        wins = likeliest == self.explained_class[row]
-        return found | {"leads": leads, "flips": wins != leads[row]}
+    def _judged(self) -> Alternatives:
+        """The rules and their rows, and with several classes what is decided and what changes."""
+        rules, leads, flips = self.rules, None, None
+        if self.likeliest_there is not None and self.explained_class is not None:
+            likeliest = self.likeliest_there[self._alternatives[0]]
+            if self.joined is not None:
+                (left, order), joined = self._order, self.joined.likeliest_there
+                likeliest = likeliest[left]  # and, unless there are none, of conjunctions
+                likeliest = likeliest if joined is None else np.append(likeliest, joined)[order]
+            leads = np.asarray(self.explained_class == self.predicted_class)
+            flips = (likeliest == self.explained_class[rules.row]) != leads[rules.row]
+        return Alternatives(
+            row=rules.row,
+            prediction=rules.prediction,
+            low=rules.low,
+            high=rules.high,
+            size=rules.size,
+            base=np.stack([self.prediction, self.prediction_low, self.prediction_high]),
+            probabilistic=self.explained_class is not None or self.threshold is not None,
+            leads=leads,
+            flips=flips,
+        )
 
     def rule_text(self, i: int) -> list[str]:
         """Rules of row `i` as sentences, in the order of `rules`."""

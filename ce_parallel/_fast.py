@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 
 from ce_parallel._plan import CalibratedModel
 from ce_parallel.calibration import Calibration, Recipe, Rows
-from ce_parallel.rules import Grid, Tile, TileResult, TileShape
-from ce_parallel.rules._block import TILE_BYTES, TILE_ROWS
+from ce_parallel.rules import Grid, Tile, TileResult, TileShape, block_rows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
@@ -198,7 +197,7 @@ class NoisyColumn:
 def fit_feature(data: FastData, item: NoisyColumn) -> Any:
     """Score the rows with a noisy column; return what the recipe makes of the scores."""
     n, n_columns = data.X.shape
-    step = max(1, min(TILE_ROWS, TILE_BYTES // (8 * n_columns)))
+    step = block_rows(n_columns)
     parts = []
     for start in range(0, len(item.values), step):
         values = item.values[start : start + step]
@@ -244,9 +243,9 @@ class FastPlan:
 
     def shape(self, features: Ints) -> TileShape:
         """Cut by the number of columns and classes alone; a tile holds all features."""
-        row = 8 * 3 * max(1, self.model.n_classes) * len(self.grid.edges)
-        n_rows = 1 << (max(1, min(TILE_ROWS, TILE_BYTES // row)).bit_length() - 1)
-        return TileShape(n_rows, [features], row * n_rows)
+        row = 3 * max(1, self.model.n_classes) * len(self.grid.edges)
+        n_rows = 1 << (block_rows(row).bit_length() - 1)
+        return TileShape(n_rows, [features], 8 * row * n_rows)
 
 
 def explain_fast_tile(plan: FastPlan, tile: Tile) -> TileResult:
@@ -258,27 +257,14 @@ def explain_fast_tile(plan: FastPlan, tile: Tile) -> TileResult:
         Its `alternative` holds value, low and high by the calibrator of each feature, of the class
         that the row's own calibrator explains.
     """
-    model, several = plan.model, plan.model.n_classes > 2
+    model, explained = plan.model, tile.explained
     measured = model.measure(tile.rows)
-    explained = tile.explained
-    if several and explained is None:  # any class will do to find the likeliest
-        explained = np.zeros((len(tile.rows), 1), dtype=np.int64)
     base, every = model.calibrate(measured, tile.known, explained, **tile.options)
     likeliest = None if every is None else every.argmax(axis=1)
-    if several and tile.explained is None:
-        assert likeliest is not None
+    if explained is None and likeliest is not None:
         explained = likeliest[:, None]
-        base, _ = model.calibrate(measured, tile.known, explained, **tile.options)
     by_feature = np.empty((*base.shape, len(tile.features)))
     for j, f in enumerate(tile.features):
         noisy = replace(model, calibrator=plan.calibrators[f])
         by_feature[..., j], _ = noisy.calibrate(measured, tile.known, explained, **tile.options)
-    return TileResult(
-        start=tile.start,
-        features=tile.features,
-        base=base,
-        likeliest=likeliest,
-        alternative=by_feature,
-        regions=None,
-        likeliest_there=None,
-    )
+    return TileResult(tile.start, tile.features, base, likeliest, by_feature)

@@ -38,15 +38,21 @@ class Fold:
 
 def run_fold(data: FoldData, fold: Fold) -> Any:
     """Fit one model; return its scores of the held-out rows, or the model itself."""
-    estimator = fill_random_states(clone(data.estimator), fold.seed)
-    # A copy in every case: some estimators write into what they are given.
-    X = deepcopy(data.X) if fold.train is None else safe_indexing(data.X, fold.train)
-    y = data.y.copy() if fold.train is None else data.y[fold.train]
-    with joblib.parallel_config(backend="sequential"):
-        estimator.fit(X, y)
+    estimator = fit_clone(data, fold.train, fold.seed)
     if fold.held_out is None:
         return estimator
     return estimator_scores(estimator, safe_indexing(data.X, fold.held_out), data.classes)
+
+
+def fit_clone(data: FoldData, train: Ints | None, seed: np.random.SeedSequence) -> Any:
+    """Fit a clone of the estimator on some rows; None: on all."""
+    estimator = fill_random_states(clone(data.estimator), seed)
+    # A copy in every case: some estimators write into what they are given.
+    X = deepcopy(data.X) if train is None else safe_indexing(data.X, train)
+    y = data.y.copy() if train is None else data.y[train]
+    with joblib.parallel_config(backend="sequential"):
+        estimator.fit(X, y)
+    return estimator
 
 
 def plan_folds(

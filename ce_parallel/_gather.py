@@ -7,7 +7,7 @@ noisy columns -----> executor.map(fit_feature) --> calibrators of a fast explana
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,20 @@ from ce_parallel._fast import FastData, FastPlan, explain_fast_tile, fit_feature
 from ce_parallel._plan import ExplanationPlan
 from ce_parallel.calibration import Rows
 from ce_parallel.executor import ExecutionReport, ParallelConfig, ParallelExecutor, Workload
-from ce_parallel.rules import Tile, TileResult, TileShape, explain_tile, make_tiles, ranges
+from ce_parallel.rules import (
+    Stability,
+    Tile,
+    TileResult,
+    TileShape,
+    explain_tile,
+    make_tiles,
+    ranges,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
+
+COUNTED_ROWS = 4096  # at a time; each takes two integers per feature
 
 
 @dataclass(eq=False)
@@ -42,6 +52,8 @@ class Found:
     regions : ndarray of shape (3, c, n_regions) or None
         Means of alternative regions, in the order of rows, features and regions.
     likeliest_there : ndarray of shape (n_regions,) or None
+    stability : list of c Stability
+        How much numbers move over bootstrap replicates; empty without any.
     """
 
     plan: ExplanationPlan | FastPlan
@@ -55,6 +67,7 @@ class Found:
     likeliest: Ints | None = None
     regions: Floats | None = None
     likeliest_there: Ints | None = None
+    stability: list[Stability] = field(default_factory=list)
 
     def explanations(self, *, threshold: Floats | None, **described: Any) -> Explanations:
         """Return them with a row per row and explained class, described as the caller says."""
@@ -88,6 +101,7 @@ class Found:
             regions=regions,
             likeliest_there=there,
             source=source,
+            stability=Stability.interleaved(self.stability) if self.stability else None,
             execution_report=self.report,
             **described,
         )
@@ -168,7 +182,9 @@ def explain_rows(
         features = features[np.isin(features, list(plan.calibrators))]
         task, shape = explain_fast_tile, plan.shape(features)
     else:
-        shape = TileShape.of(plan.grid, features)
+        replicates = plan.replicates
+        n_models = 1 if replicates is None else replicates.n_models
+        shape = TileShape.of(plan.grid, features, n_models, whole=replicates is not None)
         source = Source(plan, rows, known, None, options, config)
     if shape.nbytes > config.memory_budget_bytes:
         raise ValueError(
@@ -191,12 +207,20 @@ def explain_rows(
         report=results.report,
         source=source,
     )
-    keeps_regions = isinstance(plan, ExplanationPlan) and plan.keeps_regions
-    ptr = _region_ptr(plan, rows, features) if keeps_regions else None
+    if not isinstance(plan, FastPlan) and plan.replicates is not None:
+        n, d = rows.shape
+        found.stability = [
+            Stability.unmoved(n, d, plan.replicates.n_replicates) for _ in range(n_classes)
+        ]
+    parts, n_regions = [], 0
     for result in results:
         _place(found, result)
-        if ptr is not None:
-            _place_regions(found, result, ptr)
+        if result.regions is None:
+            continue
+        parts.append(result)
+        if len(parts) == len(shape.groups):  # all of a range of rows
+            n_regions = _place_regions(found, parts, n_regions)
+            parts = []
     return found
 
 
@@ -213,31 +237,54 @@ def _place(found: Found, result: TileResult) -> None:
         weight = found.base[0][:, here, None] - result.alternative
     weight[np.isnan(result.alternative)] = 0.0  # no alternative
     found.weights[:, :, here, result.features] = weight
+    for stability, part in zip(found.stability, result.stability, strict=True):
+        stability.fill(here, result.features, part)
 
 
-def _region_ptr(plan: ExplanationPlan | FastPlan, rows: Floats, features: Ints) -> Ints:
-    """Where the alternative regions of each row and feature begin and end, one after the other."""
-    counts = np.diff(plan.grid.region_ptr)[plan.grid.cells_of(rows, features)]
-    return np.append(0, np.cumsum(counts))
+def _place_regions(found: Found, parts: list[TileResult], n_before: int) -> int:
+    """Put the regions of a range of rows behind those before; return how many there are now."""
+    first = parts[0]
+    n = first.alternative.shape[2]
+    regions = np.concatenate([part.regions for part in parts], axis=-1)
+    there = None
+    if first.likeliest_there is not None:
+        there = np.concatenate([part.likeliest_there for part in parts])
+    if len(parts) > 1:
+        order = _order_of_regions(found, parts)
+        regions, there = regions[..., order], None if there is None else there[order]
+    if n == len(found.rows):
+        found.regions, found.likeliest_there = regions, there
+        return regions.shape[-1]
+    if found.regions is None:  # room for all: a list of them would have to be copied at the end
+        total = _count_regions(found)
+        found.regions = np.empty((*regions.shape[:-1], total))
+        found.likeliest_there = None if there is None else np.empty(total, dtype=there.dtype)
+    here = slice(n_before, n_before + regions.shape[-1])
+    found.regions[..., here] = regions
+    if there is not None and found.likeliest_there is not None:
+        found.likeliest_there[here] = there
+    return here.stop
 
 
-def _place_regions(found: Found, result: TileResult, ptr: Ints) -> None:
-    """Put regions where they belong, in the order of rows, features and regions."""
-    assert result.regions is not None
-    n, m = result.alternative.shape[2], len(found.features)
-    if found.regions is None:
-        found.regions = np.empty((*result.regions.shape[:2], ptr[-1]))
-    if len(result.features) == m:
-        place: Any = slice(ptr[result.start * m], ptr[(result.start + n) * m])
-    else:  # several tiles share a range of rows
-        row = np.arange(result.start, result.start + n)
-        item = (row[:, None] * m + np.searchsorted(found.features, result.features)).ravel()
-        place = ranges(ptr[item], ptr[item + 1] - ptr[item])
-    found.regions[..., place] = result.regions
-    if result.likeliest_there is not None:
-        if found.likeliest_there is None:
-            found.likeliest_there = np.empty(ptr[-1], dtype=np.int64)
-        found.likeliest_there[place] = result.likeliest_there
+def _order_of_regions(found: Found, parts: list[TileResult]) -> Ints:
+    """Order that brings row 0 of every group of features in front of row 1."""
+    start, n = parts[0].start, parts[0].alternative.shape[2]
+    grid = found.plan.grid
+    counts = np.diff(grid.region_ptr)[grid.cells_of(found.rows[start : start + n], found.features)]
+    starts = (np.cumsum(counts) - counts.ravel()).reshape(counts.shape)
+    column = {f: j for j, f in enumerate(found.features.tolist())}
+    places = []
+    for part in parts:
+        columns = [column[f] for f in part.features.tolist()]
+        places.append(ranges(starts[:, columns].ravel(), counts[:, columns].ravel()))
+    return np.argsort(np.concatenate(places))
+
+
+def _count_regions(found: Found) -> int:
+    """Count the alternative regions of all rows, some rows at a time."""
+    blocks = np.split(found.rows, range(COUNTED_ROWS, len(found.rows), COUNTED_ROWS))
+    counts = [regions_per_row(found.plan, block, found.features).sum() for block in blocks]
+    return int(np.sum(counts))
 
 
 def regions_per_row(plan: ExplanationPlan | FastPlan, rows: Floats, features: Ints) -> Ints:

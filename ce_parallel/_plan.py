@@ -23,8 +23,6 @@ from ce_parallel.utils import Columns, estimator_scores
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
 
-EVERY_ROW = Rows()
-
 
 @dataclass(frozen=True, eq=False)
 class CalibratedModel:
@@ -69,8 +67,8 @@ class CalibratedModel:
     def calibrate(
         self,
         measured: tuple[Floats, Floats | None],
-        rows: Rows = EVERY_ROW,
-        explained: Ints | None = None,
+        rows: Rows,
+        explained: Ints | None,
         **options: Any,
     ) -> tuple[Floats, Floats | None]:
         """Calibrate what `measure` returned.
@@ -81,7 +79,8 @@ class CalibratedModel:
         rows : Rows
             What is known of each row.
         explained : ndarray of shape (n, c) or None
-            Class numbers that are asked for. None: class 1 of two; a regressor's only quantity.
+            Class numbers that are asked for. None: the likeliest of several, class 1 of two; a
+            regressor's only quantity.
         **options
             Passed to the calibrator: ``percentiles`` for a regressor.
 
@@ -90,25 +89,27 @@ class CalibratedModel:
         calibrated : ndarray of shape (3, c, n)
             Value, low and high; c is 1 where `explained` is None.
         every : ndarray of shape (n, n_classes) or None
-            Values of all classes, where `explained` was given.
+            Values of all classes; None where class 1 or the only quantity was asked for.
         """
         scores, difficulty = measured
         if difficulty is not None:
             rows = replace(rows, difficulty=difficulty)
-        if explained is None:
+        if explained is None and self.n_classes <= 2:
             return self.calibrator.predict(scores, rows, **options)[:, None], None
         every = self.calibrator.predict_all(scores, rows)
+        if explained is None:
+            explained = every[0].argmax(axis=1)[:, None]
         chosen = np.take_along_axis(every, explained[None], axis=2)
         return np.ascontiguousarray(chosen.transpose(0, 2, 1)), every[0]
 
-    def predict(self, X: Floats, rows: Rows = EVERY_ROW, **options: Any) -> Floats:
+    def predict(self, X: Floats, rows: Rows, **options: Any) -> Floats:
         """Calibrated value, low and high of rows of numbers, ndarray of shape (3, n).
 
         Of class 1 for a classifier of two; `predict_all` is for more.
         """
-        return self.calibrate(self.measure(X), rows, **options)[0][:, 0]
+        return self.calibrate(self.measure(X), rows, None, **options)[0][:, 0]
 
-    def predict_all(self, X: Floats, rows: Rows = EVERY_ROW) -> Floats:
+    def predict_all(self, X: Floats, rows: Rows) -> Floats:
         """Calibrated probabilities of all classes, ndarray of shape (3, n, n_classes)."""
         every: Floats = self.calibrator.predict_all(self.measure(X)[0], rows)
         return every
@@ -134,11 +135,14 @@ class ExplanationPlan:
     grid : Grid
     keeps_regions : bool
         Whether the prediction of each alternative region is wanted, not their mean alone.
+    replicates : CalibrationReplicates, EstimatorReplicates or None
+        Bootstrap replicates of the model.
     """
 
     model: CalibratedModel
     grid: Grid
     keeps_regions: bool = False
+    replicates: Any = None
 
 
 def difficulty_of(estimator: Any, X: Floats) -> Floats:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ce_parallel._bootstrap import CalibrationData, CalibrationReplicates, EstimatorReplicates
 from ce_parallel._fast import Augmentation, FastData, FastPlan, varying
 from ce_parallel._gather import fit_features
 from ce_parallel._plan import CalibratedModel, ExplanationPlan
@@ -76,13 +77,20 @@ class Plans:
         The rows that `model` was calibrated on, as scores and targets.
     reference : Reference
         The same rows, as features.
+    seeds : list of SeedSequence
+        One per bootstrap replicate.
+    refitted : list of (estimator, Calibration)
+        Replicates of the estimator, with the rows that calibrate each; empty: of the calibration.
     """
 
     model: CalibratedModel
     recipe: Recipe
     calibration: Calibration
     reference: Reference
+    seeds: list[np.random.SeedSequence] = field(default_factory=list)
+    refitted: list[tuple[Any, Calibration]] = field(default_factory=list)
     _split: EventSplit | None = None
+    _grids: dict[str, Grid] = field(default_factory=dict)
     _kept: dict[Any, ExplanationPlan] = field(default_factory=dict)
     _fast: dict[Any, FastPlan] = field(default_factory=dict)
 
@@ -95,23 +103,43 @@ class Plans:
                 self._split = self.recipe.event_split(self.calibration)
             return replace(self.model, calibrator=self._split.calibrator(events))
 
-    def plan(self, kind: str, events: Floats | None) -> ExplanationPlan:
-        """Return the plan of `kind` and events; the grid is built when it is first asked for."""
+    def plan(self, kind: str, events: Floats | None, executor: ParallelExecutor) -> ExplanationPlan:
+        """Return the plan of `kind` and events; the grid is built when it is first asked for.
+
+        No lock is held while replicates are fitted, as in `fast_plan`.
+        """
         key = kind, None if events is None else events.tobytes()
+        plan = self._kept.get(key)
+        if plan is not None:
+            return plan
+        model = self.model_of(events)
+        plan = ExplanationPlan(
+            model,
+            self._grid(kind),
+            keeps_regions=kind == "alternative",
+            replicates=self._replicates(model, events, executor) if self.seeds else None,
+        )
         with _LOCK:
-            if (kind, None) not in self._kept:
-                classification = self.model.classes is not None
-                grid = self.reference.grid(classification=classification, max_depth=MAX_DEPTH[kind])
-                keeps_regions = kind == "alternative"
-                self._kept[kind, None] = ExplanationPlan(self.model, grid, keeps_regions)
-            plan = self._kept[kind, None]
-        if events is None or key in self._kept:
-            return self._kept[key]
-        plan = replace(plan, model=self.model_of(events))
-        with _LOCK:
-            while len(self._kept) > KEPT_PLANS:
+            while len(self._kept) >= KEPT_PLANS:
                 del self._kept[next(k for k in self._kept if k[1] is not None)]
             return self._kept.setdefault(key, plan)
+
+    def _grid(self, kind: str) -> Grid:
+        with _LOCK:
+            if kind not in self._grids:
+                self._grids[kind] = self.reference.grid(
+                    classification=self.model.classes is not None, max_depth=MAX_DEPTH[kind]
+                )
+            return self._grids[kind]
+
+    def _replicates(
+        self, model: CalibratedModel, events: Floats | None, executor: ParallelExecutor
+    ) -> CalibrationReplicates | EstimatorReplicates:
+        if self.refitted:
+            return EstimatorReplicates.fit(model, self.refitted, self.recipe, events)
+        split = None if events is None else self._split
+        data = CalibrationData(self.recipe, self.calibration, split)
+        return CalibrationReplicates.fit(data, model.calibrator, events, self.seeds, executor)
 
     def fast_plan(
         self, augmentation: Augmentation, events: Floats | None, executor: ParallelExecutor

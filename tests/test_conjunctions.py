@@ -72,12 +72,8 @@ def wine(**parameters):
     return explainer.calibrate(*cal), five(X), cal
 
 
-def check(reference, ours, n_top, max_size, *, ties=False):
-    """Compare every rule, the single ones and the conjunctions; returns how many of these.
-
-    With `ties` many rules are equally important but for rounding, and each side may join others:
-    then those that both have are compared, which must be most.
-    """
+def check(reference, ours, n_top, max_size):
+    """Compare every rule, the single ones and the conjunctions; returns how many of these."""
     ours = ours.conjunctions(n_top, max_size)
     rules, n_compared = ours.rules, 0
     for i, e in enumerate(reference):
@@ -85,35 +81,20 @@ def check(reference, ours, n_top, max_size, *, ties=False):
         here = np.flatnonzero(rules.row == i)
         # Q8: what is below an edge includes the edge, so "<" there is "<=" here.
         said = [text.replace("\n", "").replace(" < ", " <= ") for text in theirs["rule"]]
-        says = [text.replace(" < ", " <= ") for text in ours.rule_text(i)]
-        there = np.arange(len(said))
-        if ties:
-            here, there = common(says, said, here)
-            assert len(there) > 0.7 * len(said)
-        else:
-            assert says == said
-        features = [np.ravel(theirs["feature"][k]).tolist() for k in there]
+        assert [text.replace(" < ", " <= ") for text in ours.rule_text(i)] == said
+        features = [np.ravel(f).tolist() for f in theirs["feature"]]
         members = [ours.single_rules.feature[rules.members_of(r)].tolist() for r in here]
-        in_order = sorted if ties else list
-        assert list(map(in_order, members)) == list(map(in_order, features))
+        assert members == features
         assert rules.size[here].tolist() == [len(f) for f in features]
         for name, theirs_name in COLUMNS.items():
             np.testing.assert_allclose(
                 getattr(rules, name)[here],
-                np.array(theirs[theirs_name], dtype=float)[there],
+                np.array(theirs[theirs_name], dtype=float),
                 err_msg=name,
                 **TOLERANCE,
             )
-        n_compared += np.count_nonzero(np.array(theirs["is_conjunctive"])[there])
+        n_compared += np.count_nonzero(theirs["is_conjunctive"])
     return n_compared
-
-
-def common(says, said, here):
-    """Numbers of the rules that both have, whatever the order of their members."""
-    ours = {frozenset(text.split(" & ")): r for text, r in zip(says, here, strict=True)}
-    theirs = {frozenset(text.split(" & ")): k for k, text in enumerate(said)}
-    both_have = [key for key in theirs if key in ours]
-    return np.array([ours[key] for key in both_have]), np.array([theirs[key] for key in both_have])
 
 
 @pytest.fixture(params=[(5, 2), (5, 3), (None, 2)], ids=str)
@@ -137,7 +118,7 @@ def test_alternatives_as_the_reference(mode, sizes):
     theirs, ours, X = prepared(mode)
     X = X[:8] if sizes[1] == 2 and sizes[0] else X[:4]
     explained = explain_both(theirs, ours, X, "alternative", **MODES[mode][-1])
-    assert check(*explained, *sizes, ties=mode == "event") > 50
+    assert check(*explained, *sizes) > 50
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -148,7 +129,7 @@ def test_factual_as_the_reference(mode, sizes):
     X, options = X[:4], MODES[mode][-1]
     reference = [explain_both(theirs, ours, X[i : i + 1], **options)[0][0] for i in range(len(X))]
     explanations = ours.explain(X, **options)
-    assert check(reference, explanations, *sizes, ties=mode == "event") > 20
+    assert check(reference, explanations, *sizes) > 20
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -17,6 +17,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from ce_parallel import ParallelCalibratedExplainer, ParallelConfig, _fast, explain_pipeline
+from ce_parallel.rules import _block
 
 TOLERANCE = {"rtol": 0, "atol": 1e-9}
 N_ROWS = 12
@@ -358,7 +359,7 @@ def fresh(explainer, **parameters):
     "preferred", ["threads", pytest.param("processes", marks=pytest.mark.slow)]
 )
 def test_same_bits_for_every_strategy(preferred, fitted, monkeypatch):
-    monkeypatch.setattr(_fast, "TILE_BYTES", 2**14)
+    monkeypatch.setattr(_block, "TILE_BYTES", 2**14)
     explainer, X = fitted
     expected = fresh(explainer).explain_fast(X, labels="all")
     assert expected.execution_report.n_tasks > 2

@@ -6,8 +6,9 @@
     predictions, targets    -> _events.EventSplit.calibrator     -> (value, low, high)
     any of them, categories -> _mondrian.Mondrian                -> (value, low, high)
 
+    _replicates  bootstrap replicates of a calibrator, read all at once
     _recipe      calibration rows, and how a calibrator is made from them
-    _rows        what is known of a row besides its score: category, class, event, difficulty
+    _rows        what is known of a row besides its score: category, event, difficulty
     _difficulty  scores of a classifier reshaped by difficulty, before they get here
 
 A calibrator never sees an estimator or its features, so it can be tested against a slow
@@ -24,6 +25,7 @@ from ce_parallel.calibration._events import EventPredictor, EventSplit, check_th
 from ce_parallel.calibration._ivap import SUMMARIES, InductiveVennAbers
 from ce_parallel.calibration._mondrian import Mondrian
 from ce_parallel.calibration._recipe import Calibration, Recipe
+from ce_parallel.calibration._replicates import LookUps, look_ups
 from ce_parallel.calibration._rows import Rows, group_rows
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "EventPredictor",
     "EventSplit",
     "InductiveVennAbers",
+    "LookUps",
     "Mondrian",
     "Recipe",
     "Rows",
@@ -41,5 +44,6 @@ __all__ = [
     "check_percentiles",
     "check_threshold",
     "group_rows",
+    "look_ups",
     "reshape_scores",
 ]

@@ -125,40 +125,31 @@ class VennAbersClassifier:
             Probability of each class with its lower and upper bound.
         """
         if len(self.tables) == 1:
-            ones = self.tables[0].predict(scores[:, 1])
-            return np.stack([_complement(ones), ones], axis=-1)
+            ones = self.predict(scores)
+            return np.stack([1 - ones[[0, 2, 1]], ones], axis=-1)
         raw = np.stack([t.predict(scores[:, c]) for c, t in enumerate(self.tables)], axis=-1)
         return NORMALIZATIONS[self.normalization](raw, self.summary)
 
     def predict(self, scores: Floats, rows: Rows = NOTHING_KNOWN) -> Floats:
-        """Calibrate the score of one class per row.
+        """Calibrate the score of class 1 of two.
 
         Parameters
         ----------
-        scores : ndarray of shape (n, n_classes)
+        scores : ndarray of shape (n, 2)
         rows : Rows
-            ``rows.explained`` names the classes. With two classes it may be None: class 1.
+            Not needed.
 
         Returns
         -------
         ndarray of shape (3, n)
-            Probability of the class with its lower and upper bound.
+            Probability of class 1 with its lower and upper bound.
 
         Raises
         ------
         ValueError
-            If ``rows.explained`` is None and there are more than two classes: the likeliest class
-            could be another one for each perturbed copy of a row.
+            If there are more than two classes: the likeliest one could be another for each
+            perturbed copy of a row.
         """
-        explained = rows.explained
-        if len(self.tables) == 1:
-            ones = self.tables[0].predict(scores[:, 1])
-            return ones if explained is None else np.where(explained == 1, ones, _complement(ones))
-        if explained is None:
-            raise ValueError("With more than two classes, rows must say which one. Got none.")
-        return self.predict_all(scores)[:, np.arange(len(scores)), explained]
-
-
-def _complement(ones: Floats) -> Floats:
-    """Value, low and high of class 0 from those of class 1."""
-    return 1 - ones[[0, 2, 1]]
+        if len(self.tables) > 1:
+            raise ValueError("With more than two classes none is the one: use predict_all.")
+        return self.tables[0].predict(scores[:, 1])

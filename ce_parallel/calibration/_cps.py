@@ -73,10 +73,15 @@ class ConformalPredictiveSystem:
         """
         sigma = 1.0 if rows.difficulty is None else rows.difficulty
         low, high = percentiles
-        median = (y_hat + sigma * self._lower(50) + (y_hat + sigma * self._upper(50))) / 2
+        below, above = self.median_residuals()
+        median = (y_hat + sigma * below + (y_hat + sigma * above)) / 2
         return np.stack(
             [median, y_hat + sigma * self._lower(low), y_hat + sigma * self._upper(high)]
         )
+
+    def median_residuals(self) -> tuple[float, float]:
+        """Lower and upper median of the residuals; the same if their number is odd."""
+        return self._lower(50), self._upper(50)
 
     def _lower(self, q: float) -> float:
         """Largest residual that is a valid lower end at percentile `q`."""

@@ -98,11 +98,29 @@ class Halves:
         -------
         ndarray of shape (n,)
         """
+        below, above = self.counts(y_hat, difficulty, low, high)
+        return above - below
+
+    def counts(
+        self,
+        y_hat: Floats,
+        difficulty: Floats | None,
+        low: Floats | float,
+        high: Floats | float,
+    ) -> Ints:
+        """How many alphas put the target of each row at most at `low` and at `high`, (2, n)."""
         sigma = 1.0 if difficulty is None else difficulty
         count = _count_below(self.alphas, y_hat, sigma, high)
         if np.all(np.isneginf(low)):
-            return count
-        return count - _count_below(self.alphas, y_hat, sigma, low)
+            return np.stack([np.zeros_like(count), count])
+        return np.stack([_count_below(self.alphas, y_hat, sigma, low), count])
+
+    def resampled(self, rng: np.random.Generator) -> Halves:
+        """Draw as many rows from each half as it has, with replacement."""
+        a = np.sort(rng.integers(len(self.alphas), size=len(self.alphas)))
+        b = rng.integers(len(self.y), size=len(self.y))
+        difficulty = None if self.difficulty is None else self.difficulty[b]
+        return Halves(self.alphas[a], self.y_hat[b], self.y[b], difficulty, self.summary)
 
     def table(self, low: float, high: float) -> Floats:
         """Value, low and high of the event ``low < y <= high``, one column per score."""
@@ -215,6 +233,10 @@ class EventSplit:
             rest = None if sigma is None else sigma[b]
             parts.append(Halves(np.sort(alphas), y_hat[b], y[b], rest, summary))
         return cls(tuple(parts), category is not None)
+
+    def resampled(self, rng: np.random.Generator) -> EventSplit:
+        """Draw rows with replacement, of each category and half as many as there are."""
+        return EventSplit(tuple(halves.resampled(rng) for halves in self.parts), self.mondrian)
 
     def calibrator(self, events: Floats) -> EventPredictor | Mondrian:
         """Predictor of events, ndarray of shape (n_events, 2); see `check_threshold`.

@@ -102,11 +102,21 @@ class InductiveVennAbers:
         ndarray of shape (3, n)
             Probability of class 1 with its lower and upper bound; ``low <= value <= high``.
         """
+        return np.take(self.table, self.positions(scores), axis=1)
+
+    def positions(self, scores: Floats) -> NDArray[np.int64]:
+        """Column of `table` for each score, ndarray of shape (n,)."""
         if self.decimals is not None:
             scores = np.round(scores, self.decimals)
         below = np.searchsorted(self.knots, scores, side="left")
         hit = self.knots[np.minimum(below, len(self.knots) - 1)] == scores
-        return np.take(self.table, 2 * below + hit, axis=1)
+        return 2 * below + hit
+
+    def positions_of(self, knots: Floats) -> NDArray[np.int64]:
+        """Column of `table` for each column of a table with more `knots`, of which it has some."""
+        below = np.searchsorted(self.knots, knots, side="left")
+        hit = self.knots[np.minimum(below, len(self.knots) - 1)] == knots
+        return np.append(np.column_stack([2 * below, 2 * below + hit]), 2 * len(self.knots))
 
 
 def _slopes_with_extra_one(sizes: NDArray[np.int64], positives: NDArray[np.int64]):

@@ -20,8 +20,6 @@ class Rows:
     ----------
     category : ndarray of shape (n,) or None
         Number of the row's Mondrian category.
-    explained : ndarray of shape (n,) or None
-        Number of the class whose probability is asked for.
     event : ndarray of shape (n,) or None
         Number of the row's event, for probabilistic regression.
     difficulty : ndarray of shape (n,) or None
@@ -29,13 +27,12 @@ class Rows:
     """
 
     category: Ints | None = None
-    explained: Ints | None = None
     event: Ints | None = None
     difficulty: Floats | None = None
 
     def take(self, index: Any) -> Rows:
         """The rows at `index`, in that order; repeated where it repeats."""
-        known = (self.category, self.explained, self.event, self.difficulty)
+        known = (self.category, self.event, self.difficulty)
         return Rows(*(None if values is None else values[index] for values in known))
 
 

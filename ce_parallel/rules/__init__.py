@@ -11,7 +11,15 @@
 The grid is computed once per fit and kind. Everything ragged is flat arrays plus pointers.
 """
 
-from ce_parallel.rules._block import Tile, TileResult, TileShape, explain_tile, make_tiles, ranges
+from ce_parallel.rules._block import (
+    Tile,
+    TileResult,
+    TileShape,
+    block_rows,
+    explain_tile,
+    make_tiles,
+    ranges,
+)
 from ce_parallel.rules._conjunctions import (
     Conjunctions,
     RuleValues,
@@ -20,19 +28,23 @@ from ce_parallel.rules._conjunctions import (
     pair_rules,
 )
 from ce_parallel.rules._discretize import MAX_DEPTH, fit_categories, fit_edges
-from ce_parallel.rules._filters import select_rules
+from ce_parallel.rules._filters import Alternatives, select_rules
 from ce_parallel.rules._grid import Grid, build_grid
 from ce_parallel.rules._ranking import rank_by_ensured, rank_by_uncertainty, rank_by_weight
+from ce_parallel.rules._stability import Stability
 from ce_parallel.rules._text import rule_text
 
 __all__ = [
     "MAX_DEPTH",
+    "Alternatives",
     "Conjunctions",
     "Grid",
     "RuleValues",
+    "Stability",
     "Tile",
     "TileResult",
     "TileShape",
+    "block_rows",
     "build_grid",
     "evaluate_conjunctions",
     "explain_tile",

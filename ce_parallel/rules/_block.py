@@ -1,7 +1,7 @@
 """Explain a tile: a range of rows times a set of features, with one estimator call.
 
     rows (n, d) --repeat, fill--> block (n_values, d) --measure, calibrate--> (3, c, n_values)
-      --reduceat over regions--> (3, c, n_regions) --reduceat over cells--> (3, c, n, m)
+      --means_of regions--> (3, c, n_regions) --means_of cells--> (3, c, n, m)
 
 c is the number of classes explained: 1, unless all are asked for. `explain_tile` is the only
 function here that runs in workers. Sums run along one region at a time, so that no number depends
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ce_parallel.calibration import Rows
 from ce_parallel.rules._grid import Grid
+from ce_parallel.rules._stability import Stability, summarise
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
@@ -28,6 +30,11 @@ Ints = NDArray[np.integer]
 # without work on 1,000 rows of 20 features.
 TILE_ROWS = 32768
 TILE_BYTES = 8 * 2**20
+
+
+def block_rows(n_numbers: int) -> int:
+    """How many rows a block may have if each of them needs `n_numbers` of 8 bytes."""
+    return max(1, min(TILE_ROWS, TILE_BYTES // (8 * n_numbers)))
 
 
 class Model(Protocol):
@@ -47,6 +54,22 @@ class Model(Protocol):
     ) -> tuple[Floats, Floats | None]: ...
 
 
+class Replicates(Protocol):
+    """Bootstrap replicates of a model, see `CalibrationReplicates`."""
+
+    @property
+    def n_replicates(self) -> int: ...
+
+    def values(
+        self,
+        X: Floats,
+        scores: Floats,
+        difficulty: Floats | None,
+        rows: Rows,
+        explained: Ints | None,
+    ) -> Floats: ...
+
+
 class Plan(Protocol):
     """What a tile needs of the frozen plan, see `ExplanationPlan`."""
 
@@ -58,6 +81,9 @@ class Plan(Protocol):
 
     @property
     def keeps_regions(self) -> bool: ...
+
+    @property
+    def replicates(self) -> Replicates | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +128,8 @@ class TileResult:
         The means of each region, in the order of rows, features and regions.
     likeliest_there : ndarray of shape (n_regions,) or None
         The most probable class in each region, if there are more than two.
+    stability : tuple of c Stability
+        How much numbers move over bootstrap replicates; empty without any.
     """
 
     start: int
@@ -109,8 +137,9 @@ class TileResult:
     base: Floats | None
     likeliest: Ints | None
     alternative: Floats
-    regions: Floats | None
-    likeliest_there: Ints | None
+    regions: Floats | None = None
+    likeliest_there: Ints | None = None
+    stability: tuple[Stability, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +161,15 @@ class TileShape:
     nbytes: int
 
     @classmethod
-    def of(cls, grid: Grid, features: Ints) -> TileShape:
-        """Cut by the number of columns and the grid alone, never by workers or memory."""
+    def of(cls, grid: Grid, features: Ints, n_models: int = 1, *, whole: bool = False) -> TileShape:
+        """Cut by the number of columns and models and the grid, never by workers or memory.
+
+        `n_models` predict each perturbed row; `whole` keeps the features of a row together.
+        """
         n_columns = len(grid.edges)
-        limit = max(1, min(TILE_ROWS, TILE_BYTES // (8 * n_columns)))
+        limit = max(1, block_rows(n_columns) // n_models)
         most = np.maximum.reduceat(grid.values_per_cell, grid.cell_ptr[:-1])[features]
-        group_of = np.cumsum(most) // limit
+        group_of = np.cumsum(most) // limit * (not whole)
         groups = [features[group_of == g] for g in np.unique(group_of)] or [features]
         largest = int(np.bincount(group_of, weights=most).max(initial=1))
         n_rows = 1 << max(0, (limit // largest).bit_length() - 1)
@@ -164,7 +196,8 @@ def explain_tile(plan: Plan, tile: Tile) -> TileResult:
     grid, model, n = plan.grid, plan.model, len(tile.rows)
     several = model.n_classes > 2
     cells = grid.cells_of(tile.rows, tile.features)
-    ahead = n if tile.with_base or several else 0  # the class to explain is that of the row
+    # The class to explain is that of the row, and a replicate's weights start from its own base.
+    ahead = n if tile.with_base or several or plan.replicates is not None else 0
     block, owner = _perturbed(grid, tile, cells, ahead)
     if len(block):
         scores, difficulty = model.measure(block)
@@ -176,33 +209,75 @@ def explain_tile(plan: Plan, tile: Tile) -> TileResult:
         return model.calibrate(measured, rows, wanted, **tile.options)
 
     explained, likeliest, base = tile.explained, None, None
-    if several and explained is None:  # any class will do to find the likeliest
-        explained = np.zeros((n, 1), dtype=np.int64)
     if ahead:
         base, every = calibrated(slice(ahead), tile.known, explained)
         likeliest = None if every is None else every.argmax(axis=1)
-        if several and tile.explained is None:
-            assert likeliest is not None
+        if explained is None and likeliest is not None:
             explained = likeliest[:, None]
-            base, _ = calibrated(slice(ahead), tile.known, explained)
     wanted = None if explained is None else explained[owner]
     predicted, every = calibrated(slice(ahead, None), tile.known.take(owner), wanted)
     sizes = _sizes_of_regions(grid, cells.ravel())
-    means = _means(predicted, sizes)
+    means = means_of(predicted, sizes)
     there = None
     if several and plan.keeps_regions:
         assert every is not None
-        there = _means(every.T, sizes).argmax(axis=0)
+        there = means_of(every.T, sizes).argmax(axis=0)
     alternative = _means_of_cells(grid, cells.ravel(), means)
+    alternative = alternative.reshape(*predicted.shape[:2], n, len(tile.features))
+    stability: tuple[Stability, ...] = ()
+    if plan.replicates is not None and base is not None:
+        weights = np.nan_to_num(base[0][..., None] - alternative[0], nan=0.0)
+        stability = _stability(plan, tile, cells, (block, scores, difficulty), explained, weights)
     return TileResult(
         start=tile.start,
         features=tile.features,
         base=base if tile.with_base else None,
         likeliest=likeliest,
-        alternative=alternative.reshape(*predicted.shape[:2], n, len(tile.features)),
+        alternative=alternative,
         regions=means if plan.keeps_regions else None,
         likeliest_there=there,
+        stability=stability,
     )
+
+
+def _stability(
+    plan: Plan,
+    tile: Tile,
+    cells: Ints,
+    block: tuple[Floats, Floats, Floats | None],
+    explained: Ints | None,
+    reported: Floats,
+) -> tuple[Stability, ...]:
+    """Weights by every replicate, some rows at a time, and what is to be said of them.
+
+    `block` holds the rows, their perturbed copies, and what was measured of them; `reported` the
+    weights of each class explained, of shape (c, n, m).
+    """
+    assert plan.replicates is not None
+    grid, n = plan.grid, len(tile.rows)
+    counts = grid.values_per_cell[cells].sum(axis=1)
+    ends = n + np.cumsum(counts)
+    step = max(1, TILE_BYTES // (8 * plan.replicates.n_replicates * (1 + int(counts.max()))))
+    found: list[list[Stability]] = [[] for _ in reported]
+    for rows in np.split(np.arange(n), np.arange(step, n, step)):
+        here = slice(rows[0], rows[-1] + 1)
+        first = ends[rows[0]] - counts[rows[0]]
+        index = np.append(rows, np.arange(first, ends[rows[-1]]))
+        owner = np.append(rows, np.repeat(rows, counts[here]))
+        copies, scores = block[0][index], block[1][index]
+        difficulty = None if block[2] is None else block[2][index]
+        sizes = _sizes_of_regions(grid, cells[here].ravel())
+        for c, weights in enumerate(reported):
+            wanted = None if explained is None else explained[owner, c]
+            values = plan.replicates.values(
+                copies, scores, difficulty, tile.known.take(owner), wanted
+            )
+            base, tried = values[:, : len(rows)], values[:, len(rows) :]
+            means = _means_of_cells(grid, cells[here].ravel(), means_of(tried, sizes))
+            moved = base[..., None] - means.reshape(*base.shape, -1)
+            moved[np.isnan(moved)] = 0.0
+            found[c].append(summarise(base, moved, weights[here]))
+    return tuple(map(Stability.joined, found))
 
 
 def _perturbed(grid: Grid, tile: Tile, cells: Ints, ahead: int) -> tuple[Floats, Ints]:
@@ -226,11 +301,22 @@ def _sizes_of_regions(grid: Grid, cells: Ints) -> Ints:
     return np.diff(grid.value_ptr)[regions]
 
 
-def _means(values: Floats, sizes: Ints) -> Floats:
-    """Mean over consecutive stretches of the last axis, none of them empty."""
-    if not len(sizes):
-        return np.empty((*values.shape[:-1], 0))
-    return np.add.reduceat(values, np.cumsum(sizes) - sizes, axis=-1) / sizes
+def means_of(values: Floats, sizes: Ints) -> Floats:
+    """Mean over consecutive stretches of the last axis, none of them empty.
+
+    Each to the bit as `numpy.mean` of it, so that rules whose weights are equal, but for rounding,
+    are ranked as in the reference.
+    """
+    owner = np.arange(len(sizes)).repeat(sizes)
+    lines = values.reshape(prod(values.shape[:-1]), len(owner))
+    means = np.empty((len(lines), len(sizes)))
+    for mean, line in zip(means, lines, strict=True):
+        np.divide(np.bincount(owner, line, len(sizes)), sizes, out=mean)
+    for size in set(sizes[sizes >= 8].tolist()):  # up to 7 numpy too adds from left to right
+        of_size = np.flatnonzero(sizes == size)
+        place = (np.cumsum(sizes) - sizes)[of_size][:, None] + np.arange(size)
+        means[:, of_size] = lines.take(place, axis=1).mean(axis=-1)
+    return means.reshape(*values.shape[:-1], len(sizes))
 
 
 def _means_of_cells(grid: Grid, cells: Ints, by_region: Floats) -> Floats:
@@ -238,7 +324,7 @@ def _means_of_cells(grid: Grid, cells: Ints, by_region: Floats) -> Floats:
     n_regions = np.diff(grid.region_ptr)[cells]
     filled = n_regions > 0
     means = np.full((*by_region.shape[:-1], len(cells)), np.nan)
-    means[..., filled] = _means(by_region, n_regions[filled])
+    means[..., filled] = means_of(by_region, n_regions[filled])
     return means
 
 

@@ -2,7 +2,7 @@
 
     single rules --pair_rules--> pairs of a rule and what it joins      once per size, see _conjoin
     rows (n, d), values of each member --every combination--> block (n_combinations, d)
-      --measure, calibrate--> (3, c, n_combinations) --reduceat--> (3, n_conjunctions)
+      --measure, calibrate--> (3, c, n_combinations) --means_of--> (3, n_conjunctions)
 
 A conjunction of s features is evaluated at every combination of the values that represent its
 members: those of their regions for alternative rules, those of the row's own cells for factual
@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ce_parallel.calibration import Rows
-from ce_parallel.rules import _block
-from ce_parallel.rules._block import Plan, ranges
+from ce_parallel.rules._block import Plan, block_rows, means_of, ranges
 from ce_parallel.rules._grid import Grid
 
 Floats = NDArray[np.float64]
@@ -257,11 +256,6 @@ def make_conjunction_tiles(
         )
 
 
-def block_rows(n_columns: int) -> int:
-    """How many rows a perturbed block may have."""
-    return max(1, min(_block.TILE_ROWS, _block.TILE_BYTES // (8 * n_columns)))
-
-
 def evaluate_conjunctions(plan: Plan, tile: ConjunctionTile) -> tuple[Floats, Ints | None]:
     """Predict where the conjunctions of a tile hold.
 
@@ -278,7 +272,6 @@ def evaluate_conjunctions(plan: Plan, tile: ConjunctionTile) -> tuple[Floats, In
         The most probable class in the mean, if there are more than two.
     """
     model, tried = plan.model, tile.tried
-    several = model.n_classes > 2
     counts = np.diff(tried.ptr)[tile.members]
     sizes = counts.prod(axis=1)
     which = np.repeat(np.arange(len(sizes)), sizes)
@@ -295,26 +288,12 @@ def evaluate_conjunctions(plan: Plan, tile: ConjunctionTile) -> tuple[Floats, In
             measured, tile.known.take(owner), explained, **tile.options
         )
         predicted.append(values[:, 0])
-        if several and probabilities is not None:
+        if probabilities is not None and model.n_classes > 2:
             every.append(probabilities.T)
-    means = _means(np.concatenate(predicted, axis=1), sizes)
+    means = means_of(np.concatenate(predicted, axis=1), sizes)
     if not every:
         return means, None
-    return means, _means(np.concatenate(every, axis=1), sizes).argmax(axis=0)
-
-
-def _means(values: Floats, sizes: Ints) -> Floats:
-    """Mean over consecutive stretches of the last axis, each to the bit as `numpy.mean` of it.
-
-    So conjunctions whose weights are equal, but for rounding, are ranked as in the reference.
-    """
-    means = np.empty((len(values), len(sizes)))
-    starts = np.cumsum(sizes) - sizes
-    for size in np.unique(sizes):
-        of_size = np.flatnonzero(sizes == size)
-        place = starts[of_size][:, None] + np.arange(size)
-        means[:, of_size] = values.take(place, axis=1).mean(axis=-1)  # take: one stretch in a row
-    return means
+    return means, means_of(np.concatenate(every, axis=1), sizes).argmax(axis=0)
 
 
 def _combined(tile: ConjunctionTile, counts: Ints, which: Ints, combination: Ints) -> Floats:

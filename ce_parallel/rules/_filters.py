@@ -1,6 +1,6 @@
 """Filters: which alternative rules of each row answer which question.
 
-    rules (n_rules,) and base (3, n_rows) --is_super, is_semi, ...--> masks (n_rules,)
+    Alternatives --is_super, is_semi, ...--> masks (n_rules,)
     masks --select_rules--> one mask: directions united, all else intersected
 
 A rule says what would be predicted instead, with bounds. The kinds, after Löfström et al. (2024),
@@ -18,18 +18,16 @@ The *decision* is about the explained class: whether it is the predicted one. Wi
 an event of a regression, ``bp > 0.5`` says so, and the rule's own p says whether the decision
 changes. With more classes 0.5 does not divide: there `flips` says for each rule whether the
 decision changes, and `leads` for each row what it was. A row whose explained class is the predicted
-one (``leads``, the default) is argued *for* that class: super raises p, counter lets another
-class win. A row whose explained class is another one is argued *against* it, as a binary row below
-0.5 is: super lowers p, counter lets the explained class win. A rule may raise p and let another
-class win all the same, by raising that one more: it is super and counter.
-
-Every mask takes the same arguments, of which it may need only some; see `select_rules`.
+one (``leads``) is argued *for* that class: super raises p, counter lets another class win. A row
+whose explained class is another one is argued *against* it, as a binary row below 0.5 is: super
+lowers p, counter lets the explained class win. A rule may raise p and let another class win all the
+same, by raising that one more: it is super and counter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,41 +40,71 @@ Mask = NDArray[np.bool_]
 TOLERANCE, DECIMALS = 1e-12, 12
 
 
-def select_rules(
-    row: Ints,
-    prediction: Floats,
-    low: Floats,
-    high: Floats,
-    base: Floats,
-    *,
-    probabilistic: bool,
-    leads: Mask | None = None,
-    flips: Mask | None = None,
-    kinds: Collection[str] = (),
-    include_potential: bool = True,
-    only_ensured: bool = False,
-    pareto_cost: str | None = None,
-    size: Ints | None = None,
-) -> Mask:
-    """Choose rules that pass all filters asked for.
+@dataclass(frozen=True, eq=False)
+class Alternatives:
+    """Rules that say what would be predicted instead, and the rows that they are about.
 
-    Parameters
+    Attributes
     ----------
     row : ndarray of shape (n_rules,)
         Number of the row that each rule is about, ascending.
     prediction, low, high : ndarray of shape (n_rules,)
         Calibrated prediction where the rule holds, and its bounds, which may be infinite.
+    size : ndarray of shape (n_rules,)
+        Number of features of each rule.
     base : ndarray of shape (3, n_rows)
         Calibrated prediction, low and high of the rows themselves.
     probabilistic : bool
         Whether predictions are probabilities, of a class or an event, not values of the target.
     leads : ndarray of shape (n_rows,) or None
-        More than two classes: whether the explained class is the predicted one; None: it always
-        is. Used only with `flips`.
+        More than two classes: whether the explained class is the predicted one.
     flips : ndarray of shape (n_rules,) or None
         More than two classes: whether the decision about the explained class changes under the
         rule. Where it leads, another class becomes the most probable one; where it does not, it
-        becomes that itself. None: two classes, an event, or plain regression.
+        becomes that itself. None, like `leads`: two classes, an event, or plain regression.
+    """
+
+    row: Ints
+    prediction: Floats
+    low: Floats
+    high: Floats
+    size: Ints
+    base: Floats
+    probabilistic: bool
+    leads: Mask | None = None
+    flips: Mask | None = None
+
+    @property
+    def width(self) -> Floats:
+        """Width of each rule's interval, ndarray of shape (n_rules,); NaN for inf minus inf."""
+        with np.errstate(invalid="ignore"):
+            return self.high - self.low
+
+    @property
+    def leading(self) -> Mask:
+        """Whether each rule's row is argued for a larger prediction, ndarray of shape (n_rules,).
+
+        That is for its explained class, or event; in regression always.
+        """
+        if not self.probabilistic:
+            return np.ones(len(self.row), dtype=bool)
+        leads = self.base[0] > 0.5 if self.leads is None else self.leads
+        return leads[self.row]
+
+
+def select_rules(
+    rules: Alternatives,
+    *,
+    kinds: Collection[str] = (),
+    include_potential: bool = True,
+    only_ensured: bool = False,
+    pareto_cost: str | None = None,
+) -> Mask:
+    """Choose rules that pass all filters asked for.
+
+    Parameters
+    ----------
+    rules : Alternatives
     kinds : collection of {"super", "semi", "counter"}
         A rule of any of these kinds is kept; an empty collection keeps all.
     include_potential : bool
@@ -86,8 +114,6 @@ def select_rules(
         Whether to keep only rules that are no less certain than the row itself.
     pareto_cost : {"uncertainty_width", "rule_size"} or None
         Keep only the frontier of this cost, drawn on all rules, see `pareto`. None: no such filter.
-    size : ndarray of shape (n_rules,) or None
-        Number of features of each rule; needed for "rule_size".
 
     Returns
     -------
@@ -96,169 +122,83 @@ def select_rules(
     Raises
     ------
     ValueError
-        If a kind or cost is unknown, or sizes are needed and missing.
+        If a kind or cost is unknown.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ValueError(f"kinds must be among {sorted(KINDS)}. Got {unknown} instead.")
-    arrays = (row, prediction, low, high, base)
-    meaning: dict[str, Any] = {"probabilistic": probabilistic, "leads": leads, "flips": flips}
-    keep = np.full(len(row), not kinds)
+    keep = np.full(len(rules.row), not kinds)
     for kind in kinds:
-        keep |= KINDS[kind](*arrays, **meaning)
+        keep |= KINDS[kind](rules)
     if not include_potential:
-        keep &= ~is_potential(*arrays, **meaning)
+        keep &= ~is_potential(rules)
     if only_ensured:
-        keep &= is_ensured(*arrays, **meaning)
+        keep &= is_ensured(rules)
     if pareto_cost is not None:
-        keep &= pareto(row, prediction, low, high, cost=pareto_cost, size=size)
+        keep &= pareto(rules, pareto_cost)
     return keep
 
 
-def is_super(
-    row: Ints,
-    prediction: Floats,
-    low: Floats,
-    high: Floats,
-    base: Floats,
-    *,
-    probabilistic: bool,
-    leads: Mask | None = None,
-    flips: Mask | None = None,
-) -> Mask:
-    """Rules that speak more strongly for the decision; in regression those that raise the value.
-
-    Arguments as of `select_rules`; returns ndarray of bool, shape (n_rules,).
-    """
-    value = base[0, row]
-    if not probabilistic:
-        return prediction > value
-    leading = explained_leads(base, leads, flips)[row]
-    return np.where(leading, prediction > value, prediction < value)
+def is_super(rules: Alternatives) -> Mask:
+    """Rules that speak more strongly for the decision; in regression those that raise the value."""
+    value = rules.base[0, rules.row]
+    return np.where(rules.leading, rules.prediction > value, rules.prediction < value)
 
 
-def is_semi(
-    row: Ints,
-    prediction: Floats,
-    low: Floats,
-    high: Floats,
-    base: Floats,
-    *,
-    probabilistic: bool,
-    leads: Mask | None = None,
-    flips: Mask | None = None,
-) -> Mask:
+def is_semi(rules: Alternatives) -> Mask:
     """Rules that weaken the decision without changing it.
 
     In regression rule and row cannot be told apart: each prediction lies within the bounds of the
-    other. Arguments as of `select_rules`; returns ndarray of bool, shape (n_rules,).
+    other.
     """
-    value, base_low, base_high = base[:, row]
-    if not probabilistic:
-        within = (low <= value) & (value <= high)
-        return within & (base_low <= prediction) & (prediction <= base_high)
-    leading = explained_leads(base, leads, flips)[row]
-    weaker = np.where(leading, prediction < value, prediction > value)
-    return weaker & ~_changes(prediction, leading, flips)
+    value, low, high = rules.base[:, rules.row]
+    if not rules.probabilistic:
+        within = (rules.low <= value) & (value <= rules.high)
+        return within & (low <= rules.prediction) & (rules.prediction <= high)
+    weaker = np.where(rules.leading, rules.prediction < value, rules.prediction > value)
+    return weaker & ~is_counter(rules)
 
 
-def is_counter(
-    row: Ints,
-    prediction: Floats,
-    low: Floats,
-    high: Floats,
-    base: Floats,
-    *,
-    probabilistic: bool,
-    leads: Mask | None = None,
-    flips: Mask | None = None,
-) -> Mask:
+def is_counter(rules: Alternatives) -> Mask:
     """Rules that change the decision; in regression those that lower the value.
 
     With two classes p = 0.5 changes either decision.
-    Arguments as of `select_rules`; returns ndarray of bool, shape (n_rules,).
     """
-    if not probabilistic:
-        return prediction < base[0, row]
-    return _changes(prediction, explained_leads(base, leads, flips)[row], flips)
+    if rules.flips is not None:
+        return rules.flips
+    if not rules.probabilistic:
+        return rules.prediction < rules.base[0, rules.row]
+    return np.where(rules.leading, rules.prediction <= 0.5, rules.prediction >= 0.5)
 
 
-def is_potential(
-    row: Ints,
-    prediction: Floats,
-    low: Floats,
-    high: Floats,
-    base: Floats,
-    *,
-    probabilistic: bool,
-    leads: Mask | None = None,
-    flips: Mask | None = None,
-) -> Mask:
+def is_potential(rules: Alternatives) -> Mask:
     """Rules whose interval leaves the direction open.
 
     It holds 0.5, in regression the row's own prediction. With more than two classes too it is 0.5:
     above it the explained class leads for certain, and how sure others are is not known here.
-    Arguments as of `select_rules`; returns ndarray of bool, shape (n_rules,).
     """
-    if probabilistic:
-        return (low < 0.5) & (high > 0.5)
-    value = base[0, row]
-    return (low <= value) & (value <= high)
+    if rules.probabilistic:
+        return (rules.low < 0.5) & (rules.high > 0.5)
+    value = rules.base[0, rules.row]
+    return (rules.low <= value) & (value <= rules.high)
 
 
-def is_ensured(
-    row: Ints,
-    prediction: Floats,
-    low: Floats,
-    high: Floats,
-    base: Floats,
-    *,
-    probabilistic: bool,
-    leads: Mask | None = None,
-    flips: Mask | None = None,
-) -> Mask:
-    """Rules whose interval is no wider than the row's own; any, where that is infinite.
-
-    Arguments as of `select_rules`; returns ndarray of bool, shape (n_rules,).
-    """
+def is_ensured(rules: Alternatives) -> Mask:
+    """Rules whose interval is no wider than the row's own; any, where that is infinite."""
+    _, low, high = rules.base[:, rules.row]
     with np.errstate(invalid="ignore"):  # an infinite value minus itself
-        return high - low <= np.abs(base[2] - base[1])[row]
-
-
-def explained_leads(base: Floats, leads: Mask | None = None, flips: Mask | None = None) -> Mask:
-    """Whether the explained class is the predicted one, ndarray of shape (n_rows,).
-
-    Follows from ``p > 0.5`` unless there are more than two classes, see `select_rules`.
-    """
-    if flips is None:
-        return base[0] > 0.5
-    return np.ones(base.shape[1], dtype=bool) if leads is None else np.asarray(leads)
-
-
-def _changes(prediction: Floats, leading: Mask, flips: Mask | None) -> Mask:
-    """Whether the decision changes under each rule; `leading` is per rule."""
-    if flips is not None:
-        return np.asarray(flips)
-    return np.where(leading, prediction <= 0.5, prediction >= 0.5)
+        return rules.width <= np.abs(high - low)
 
 
 # What `kinds` may name, and what tells whether a rule is of that kind.
-KINDS: dict[str, Callable[..., Mask]] = {
+KINDS: dict[str, Callable[[Alternatives], Mask]] = {
     "super": is_super,
     "semi": is_semi,
     "counter": is_counter,
 }
 
 
-def pareto(
-    row: Ints,
-    prediction: Floats,
-    low: Floats,
-    high: Floats,
-    *,
-    cost: str = "uncertainty_width",
-    size: Ints | None = None,
-) -> Mask:
+def pareto(rules: Alternatives, cost: str) -> Mask:
     """Rules of each row that no cheaper rule makes superfluous.
 
     Of rules with equal predictions (to 12 decimals) the cheapest is a candidate, the first of
@@ -268,13 +208,10 @@ def pareto(
 
     Parameters
     ----------
-    row, prediction, low, high : ndarray of shape (n_rules,)
-        See `select_rules`.
+    rules : Alternatives
     cost : {"uncertainty_width", "rule_size"}
         What to be sparing of: ``high - low``, or the number of features in a rule. A width that
         is not defined (NaN) counts as infinite.
-    size : ndarray of shape (n_rules,) or None
-        Number of features of each rule.
 
     Returns
     -------
@@ -283,16 +220,20 @@ def pareto(
     Raises
     ------
     ValueError
-        If the cost is unknown, or is the rule size and `size` is missing.
+        If the cost is unknown.
     """
-    costs = _costs(low, high, cost, size)
-    kept = np.zeros(len(row), dtype=bool)
-    chosen = _cheapest_of_equals(row, prediction, costs)
+    if cost not in COSTS:
+        raise ValueError(
+            f"The Pareto cost must be 'uncertainty_width' or 'rule_size'. Got {cost!r} instead."
+        )
+    costs = COSTS[cost](rules)
+    kept = np.zeros(len(rules.row), dtype=bool)
+    chosen = _cheapest_of_equals(rules.row, rules.prediction, costs)
     if len(chosen) == 0:
         return kept
     # The running minimum restarts at each row: ranks of costs, each row's below all earlier ones'.
     levels, rank = np.unique(costs[chosen], return_inverse=True)
-    step = row[chosen] * len(levels)
+    step = rules.row[chosen] * len(levels)
     from_left = np.minimum.accumulate(rank - step) + step
     from_right = np.minimum.accumulate((rank + step)[::-1])[::-1] - step
     limit = np.maximum(levels[from_left], levels[from_right])
@@ -300,19 +241,11 @@ def pareto(
     return kept
 
 
-def _costs(low: Floats, high: Floats, cost: str, size: Ints | None) -> Floats:
-    """Cost of each rule, without NaN."""
-    if cost == "uncertainty_width":
-        with np.errstate(invalid="ignore"):
-            width = high - low
-        return np.where(np.isnan(width), np.inf, width)
-    if cost != "rule_size":
-        raise ValueError(
-            f"The Pareto cost must be 'uncertainty_width' or 'rule_size'. Got {cost!r} instead."
-        )
-    if size is None:
-        raise ValueError("The Pareto cost 'rule_size' needs the size of each rule. Got None.")
-    return np.asarray(size, dtype=np.float64)
+# What `pareto` may be sparing of, without NaN.
+COSTS: dict[str, Callable[[Alternatives], Floats]] = {
+    "uncertainty_width": lambda rules: np.where(np.isnan(rules.width), np.inf, rules.width),
+    "rule_size": lambda rules: np.asarray(rules.size, dtype=np.float64),
+}
 
 
 def _cheapest_of_equals(row: Ints, prediction: Floats, costs: Floats) -> Ints:

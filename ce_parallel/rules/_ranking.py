@@ -9,16 +9,13 @@ reversed `rank_features` of calibrated-explanations, which these agree with.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from ce_parallel.rules._filters import Floats, Ints, Mask, explained_leads
+from ce_parallel.rules._filters import Alternatives, Floats, Ints
 
 
 def rank_by_weight(
-    row: Ints, weight: Floats, width: Floats, *, n_rows: int, top: int | None = None
+    row: Ints, weight: Floats, width: Floats, *, n_rows: int, top: int | Ints | None = None
 ) -> tuple[Ints, Ints]:
     """Rank rules by falling absolute weight, equal ones by falling width.
 
@@ -32,7 +29,7 @@ def rank_by_weight(
         ``weight_high - weight_low``; NaN counts as 0.
     n_rows : int
         Number of rows, those without rules included.
-    top : int or None
+    top : int, ndarray of shape (n_rows,) or None
         How many rules of each row to return; None: all.
 
     Returns
@@ -47,9 +44,7 @@ def rank_by_weight(
     return _rank(row, by_width, by_weight, n_rows=n_rows, top=top)
 
 
-def rank_by_uncertainty(
-    row: Ints, low: Floats, high: Floats, *, n_rows: int, top: int | None = None
-) -> tuple[Ints, Ints]:
+def rank_by_uncertainty(rules: Alternatives, *, top: int | None = None) -> tuple[Ints, Ints]:
     """Rank rules by rising width of the prediction's interval, the most certain one first.
 
     An interval whose width is not defined (NaN) comes last. calibrated-explanations 1.0.2 ranks
@@ -57,33 +52,20 @@ def rank_by_uncertainty(
 
     Parameters
     ----------
-    row : ndarray of shape (n_rules,)
-        Number of the row that each rule is about, ascending.
-    low, high : ndarray of shape (n_rules,)
-        Bounds of the prediction where the rule holds.
-    n_rows, top : int
-        See `rank_by_weight`.
+    rules : Alternatives
+    top : int or None
+        How many rules of each row to return; None: all.
 
     Returns
     -------
     order, ptr : ndarrays
         See `rank_by_weight`.
     """
-    return _rank(row, _last_if_nan(-_width(low, high)), n_rows=n_rows, top=top)
+    return _rank(rules.row, _last_if_nan(-rules.width), n_rows=rules.base.shape[1], top=top)
 
 
 def rank_by_ensured(
-    row: Ints,
-    prediction: Floats,
-    low: Floats,
-    high: Floats,
-    base: Floats,
-    *,
-    probabilistic: bool,
-    leads: Mask | None = None,
-    flips: Mask | None = None,
-    w: float = 0.5,
-    top: int | None = None,
+    rules: Alternatives, *, w: float = 0.5, top: int | None = None
 ) -> tuple[Ints, Ints]:
     """Rank rules by certainty and prediction together.
 
@@ -94,8 +76,7 @@ def rank_by_ensured(
 
     Parameters
     ----------
-    row, prediction, low, high, base, probabilistic, leads, flips
-        See `ce_parallel.rules._filters.select_rules`.
+    rules : Alternatives
     w : float
         Weight of the prediction, from -1 to 1; negative: small predictions come first.
     top : int or None
@@ -113,41 +94,19 @@ def rank_by_ensured(
     """
     if not -1 <= w <= 1:
         raise ValueError(f"w must be between -1 and 1. Got {w!r} instead.")
-    q = prediction
-    if probabilistic:
-        q = np.where(explained_leads(base, leads, flips)[row], prediction, 1 - prediction)
+    q = np.where(rules.leading, rules.prediction, 1 - rules.prediction)
     merit = _last_if_nan(q if w >= 0 else -q)
     score = abs(w) * merit
     if abs(w) < 1:  # an infinite width times 0 is not a number
-        score = (1 - abs(w)) * (1 - _width(low, high)) + score
+        score = (1 - abs(w)) * (1 - rules.width) + score
     score = _last_if_nan(score)
     among_equals = np.where(np.isfinite(score), 0.0, merit)
-    return _rank(row, among_equals, score, n_rows=base.shape[1], top=top)
+    return _rank(rules.row, among_equals, score, n_rows=rules.base.shape[1], top=top)
 
 
-def canonical_order(row: Ints, weight: Floats, text: NDArray[Any]) -> Ints:
-    """Order rules by row, falling absolute weight, and text, as they are read out.
-
-    Parameters
-    ----------
-    row, weight : ndarray of shape (n_rules,)
-        See `rank_by_weight`.
-    text : ndarray of shape (n_rules,)
-        Rules as sentences.
-
-    Returns
-    -------
-    ndarray of shape (n_rules,)
-        Numbers of rules; rows keep their places, so their pointers stay valid.
-    """
-    alphabetical = np.unique(text, return_inverse=True)[1]
-    falling = np.where(np.isnan(weight), 0.0, -np.abs(weight))
-    return np.lexsort((alphabetical, falling, row))
-
-
-def _rank(row: Ints, *keys: Floats, n_rows: int, top: int | None) -> tuple[Ints, Ints]:
+def _rank(row: Ints, *keys: Floats, n_rows: int, top: int | Ints | None) -> tuple[Ints, Ints]:
     """Sort the rules of each row by falling keys, the last key first, and cut."""
-    if top is not None and top < 0:
+    if top is not None and np.min(top, initial=0) < 0:
         raise ValueError(f"top must be None or at least 0. Got {top!r} instead.")
     # Reversing a stable sort puts later rules first among equals, and rows in ascending order.
     order = np.lexsort((*keys, -row))[::-1]
@@ -156,11 +115,6 @@ def _rank(row: Ints, *keys: Floats, n_rows: int, top: int | None) -> tuple[Ints,
     place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     ptr = np.concatenate([[0], np.cumsum(kept)])
     return order[place < np.repeat(kept, counts)], ptr
-
-
-def _width(low: Floats, high: Floats) -> Floats:
-    with np.errstate(invalid="ignore"):  # an infinite value minus itself
-        return high - low
 
 
 def _last_if_nan(score: Floats) -> Floats:

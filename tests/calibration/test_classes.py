@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ce_parallel.calibration import InductiveVennAbers, Rows, VennAbersClassifier
+from ce_parallel.calibration import InductiveVennAbers, VennAbersClassifier
 from ce_parallel.calibration._classes import NORMALIZATIONS
 from ce_parallel.calibration._ivap import SUMMARIES
 
@@ -51,12 +51,9 @@ def test_agrees_with_its_definition(n_classes, summary, normalization):
 def test_rows_do_not_depend_on_each_other(n_classes):
     scores, codes, tests = problem(n_classes)
     ours = VennAbersClassifier.fit(scores, codes)
-    explained = np.arange(len(tests)) % n_classes
     everything = ours.predict_all(tests)
-    chosen = ours.predict(tests, Rows(explained=explained))
-    for i, c in enumerate(explained):
+    for i in range(len(tests)):
         np.testing.assert_array_equal(ours.predict_all(tests[[i]])[:, 0], everything[:, i])
-        np.testing.assert_array_equal(chosen[:, i], everything[:, i, c])
 
 
 def test_two_classes_complement_each_other():
@@ -68,9 +65,9 @@ def test_two_classes_complement_each_other():
     np.testing.assert_array_equal(ours.predict_all(tests)[..., 0], [1 - value, 1 - high, 1 - low])
 
 
-def test_more_than_two_classes_must_be_told_which():
+def test_more_than_two_classes_are_asked_for_together():
     scores, codes, tests = problem(3)
-    with pytest.raises(ValueError, match="rows must say which one"):
+    with pytest.raises(ValueError, match="more than two classes none is the one: use predict_all"):
         VennAbersClassifier.fit(scores, codes).predict(tests)
 
 

@@ -24,6 +24,7 @@ class SmoothPlan:
 
     grid: Grid
     keeps_regions: bool = False
+    replicates: object = None
     n_classes: int = 0
 
     @property
@@ -120,6 +121,20 @@ def test_one_wide_row_fans_out():
     assert len(shape.groups) > 1
     assert shape.nbytes <= 2 * _block.TILE_BYTES
     np.testing.assert_array_equal(np.concatenate(shape.groups), np.arange(3000))
+
+
+@pytest.mark.parametrize("longest", [3, 7, 40, 300])
+@pytest.mark.parametrize("shape", [(3,), (3, 2)])
+def test_means_are_those_of_numpy_to_the_bit(shape, longest):
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, longest + 1, 200)
+    stretches = [rng.normal(size=(*shape, size)) for size in sizes]
+    stretches[3][...] = np.inf
+    means = _block.means_of(np.concatenate(stretches, axis=-1), sizes)
+    expected = [[np.mean(line) for line in s.reshape(-1, s.shape[-1])] for s in stretches]
+    np.testing.assert_array_equal(means.reshape(-1, 200), np.transpose(expected))
+    nothing = _block.means_of(np.empty((*shape, 0)), sizes[:0])
+    assert nothing.shape == (*shape, 0)
 
 
 def test_nothing_to_vary_still_gives_the_base():

@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ce_parallel.rules._filters import is_potential, pareto, select_rules
+from ce_parallel.rules._filters import Alternatives, is_potential, pareto, select_rules
 
 INF = np.inf
 COSTS = ("uncertainty_width", "rule_size")
@@ -80,35 +80,35 @@ def random_rules(seed, *, probabilistic, infinite=False, n_rows=40):
     rules = dict(zip(("prediction", "low", "high"), draw(n), strict=True))
     rules["prediction"] += rng.choice([0, 1e-14, -1e-14], n)  # equal to 12 decimals
     row = np.repeat(np.arange(n_rows), counts)
-    return {"row": row, **rules, "base": draw(n_rows)}, rng.integers(1, 4, n), rng
+    return {"row": row, **rules, "base": draw(n_rows), "size": rng.integers(1, 4, n)}, rng
 
 
-def by_row(rules, n_rows):
-    return [np.flatnonzero(rules["row"] == i) for i in range(n_rows)]
+def by_row(row, n_rows):
+    return [np.flatnonzero(row == i) for i in range(n_rows)]
 
 
 SETTINGS = ["binary", "multiclass", "multiclass, any class", "regression", "one-sided"]
 
 
 def rules_of(setting, seed):
-    """Rules of a setting, their sizes, and the keyword arguments that say what they mean."""
+    """Rules of a setting, and the keyword arguments that say what they mean."""
     regression = setting in ("regression", "one-sided")
-    rules, size, rng = random_rules(
-        seed, probabilistic=not regression, infinite=setting == "one-sided"
-    )
+    rules, rng = random_rules(seed, probabilistic=not regression, infinite=setting == "one-sided")
     meaning = {"probabilistic": not regression, "leads": None, "flips": None}
     if setting.startswith("multiclass"):
-        meaning["flips"] = rng.random(len(size)) < 0.4
+        meaning["flips"] = rng.random(len(rules["row"])) < 0.4
+        meaning["leads"] = np.ones(rules["base"].shape[1], dtype=bool)
     if setting.endswith("any class"):
         meaning["leads"] = rng.random(rules["base"].shape[1]) < 0.5
-    return rules, size, meaning
+    return rules, meaning
 
 
-def slow_select(rules, size, meaning, *, kinds=(), include_potential, only_ensured, pareto_cost):
+def slow_select(rules, meaning, *, kinds=(), include_potential, only_ensured, pareto_cost):
+    names = ("prediction", "low", "high", "base", "size")
+    p, low, high, base, size = (rules[name] for name in names)
     keep = np.zeros(len(size), dtype=bool)
-    p, low, high, base = (rules[name] for name in ("prediction", "low", "high", "base"))
     leads, flips = meaning["leads"], meaning["flips"]
-    for i, members in enumerate(by_row(rules, base.shape[1])):
+    for i, members in enumerate(by_row(rules["row"], base.shape[1])):
         costs = size[members] if pareto_cost == "rule_size" else (high - low)[members]
         frontier = slow_pareto(p[members], costs)
         for place, r in enumerate(members):
@@ -118,7 +118,7 @@ def slow_select(rules, size, meaning, *, kinds=(), include_potential, only_ensur
                 high[r],
                 base[:, i],
                 probabilistic=meaning["probabilistic"],
-                leads=True if leads is None else leads[i],
+                leads=None if leads is None else leads[i],
                 flip=None if flips is None else flips[r],
             )
             keep[r] = (
@@ -133,7 +133,7 @@ def slow_select(rules, size, meaning, *, kinds=(), include_potential, only_ensur
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_selection_is_that_of_plain_loops(setting, seed):
-    rules, size, meaning = rules_of(setting, seed)
+    rules, meaning = rules_of(setting, seed)
     for n in range(4):
         for kinds in combinations(KINDS, n):
             for include_potential in (True, False):
@@ -144,14 +144,14 @@ def test_selection_is_that_of_plain_loops(setting, seed):
                         "only_ensured": n == 1,
                         "pareto_cost": pareto_cost,
                     }
-                    expected = slow_select(rules, size, meaning, **options)
-                    chosen = select_rules(**rules, **meaning, size=size, **options)
+                    expected = slow_select(rules, meaning, **options)
+                    chosen = select_rules(Alternatives(**rules, **meaning), **options)
                     np.testing.assert_array_equal(chosen, expected, err_msg=str(options))
 
 
 @pytest.mark.parametrize("setting", ["binary", "multiclass, any class"])
 def test_kinds_do_not_depend_on_which_of_two_classes_is_explained(setting):
-    rules, _, meaning = rules_of(setting, 3)
+    rules, meaning = rules_of(setting, 3)
     p, base = rules["prediction"], rules["base"]
     away = np.abs(p - 0.5) > 1e-9  # at 0.5 exactly the two sides are not each other's mirror
     mirrored = {
@@ -160,6 +160,7 @@ def test_kinds_do_not_depend_on_which_of_two_classes_is_explained(setting):
         "low": 1 - rules["high"],
         "high": 1 - rules["low"],
         "base": 1 - base[[0, 2, 1]],
+        "size": rules["size"],
     }
     away &= (np.abs(base[0] - 0.5) > 1e-9)[rules["row"]]
     away &= np.abs(p - base[0, rules["row"]]) > 1e-9
@@ -167,51 +168,50 @@ def test_kinds_do_not_depend_on_which_of_two_classes_is_explained(setting):
     if meaning["leads"] is not None:
         turned["leads"] = ~meaning["leads"]
     for kind in KINDS:
-        one = select_rules(**rules, **meaning, kinds=[kind])
-        other = select_rules(**mirrored, **turned, kinds=[kind])
+        one = select_rules(Alternatives(**rules, **meaning), kinds=[kind])
+        other = select_rules(Alternatives(**mirrored, **turned), kinds=[kind])
         np.testing.assert_array_equal(one[away], other[away])
 
 
 def test_two_classes_told_apart_by_flips_are_those_told_apart_by_half():
-    rules, _, meaning = rules_of("binary", 4)
+    rules, meaning = rules_of("binary", 4)
     leads = rules["base"][0] > 0.5
     p = rules["prediction"]
     told = {"probabilistic": True, "leads": leads}
     told["flips"] = np.where(leads[rules["row"]], p <= 0.5, p >= 0.5)
     for kind in KINDS:
         np.testing.assert_array_equal(
-            select_rules(**rules, **told, kinds=[kind]),
-            select_rules(**rules, **meaning, kinds=[kind]),
+            select_rules(Alternatives(**rules, **told), kinds=[kind]),
+            select_rules(Alternatives(**rules, **meaning), kinds=[kind]),
         )
 
 
 def test_a_predicted_class_below_half_is_strengthened_upwards():
     # The reference would call 0.1 "super" here: it lowers the predicted class's probability.
-    rules = {
-        "row": np.zeros(3, dtype=int),
-        "prediction": np.array([0.1, 0.4, 0.2]),
-        "low": np.zeros(3),
-        "high": np.ones(3),
-        "base": np.array([[0.3], [0.2], [0.4]]),
-    }
-    meaning = {"probabilistic": True, "flips": np.array([True, False, False])}
-    masks = [select_rules(**rules, **meaning, kinds=[kind]).tolist() for kind in KINDS]
+    rules = Alternatives(
+        row=np.zeros(3, dtype=int),
+        prediction=np.array([0.1, 0.4, 0.2]),
+        low=np.zeros(3),
+        high=np.ones(3),
+        size=np.ones(3, dtype=int),
+        base=np.array([[0.3], [0.2], [0.4]]),
+        probabilistic=True,
+        leads=np.array([True]),
+        flips=np.array([True, False, False]),
+    )
+    masks = [select_rules(rules, kinds=[kind]).tolist() for kind in KINDS]
     assert masks == [[False, True, False], [False, False, True], [True, False, False]]
 
 
 @pytest.mark.parametrize("cost", COSTS)
 def test_no_rules_at_all(cost):
-    none = np.empty(0)
-    rules = {"row": np.empty(0, dtype=int), "prediction": none, "low": none, "high": none}
+    none, no_int = np.empty(0), np.empty(0, dtype=int)
     chosen = select_rules(
-        **rules,
-        base=np.ones((3, 2)),
-        probabilistic=True,
+        Alternatives(no_int, none, none, none, no_int, np.ones((3, 2)), probabilistic=True),
         kinds=KINDS,
         include_potential=False,
         only_ensured=True,
         pareto_cost=cost,
-        size=np.empty(0, dtype=int),
     )
     assert chosen.shape == (0,)
     assert chosen.dtype == bool
@@ -221,18 +221,18 @@ def test_pareto_of_huge_and_undefined_values():
     p = np.array([1e300, -1e300, 3e7, 3e7 + 1e-8, 3e7])
     low = np.array([0.0, 0, INF, 0, 0])
     high = np.array([1.0, 1, INF, 1, 2])
-    kept = pareto(np.zeros(5, dtype=int), p, low, high)
-    assert kept.tolist() == [True, True, False, True, False]
+    one = np.ones(5, dtype=int)
+    rules = Alternatives(one - 1, p, low, high, one, np.ones((3, 1)), probabilistic=False)
+    assert pareto(rules, "uncertainty_width").tolist() == [True, True, False, True, False]
 
 
-def test_unknown_names_and_missing_sizes_are_refused():
-    rules, _, meaning = rules_of("binary", 0)
+def test_unknown_names_are_refused():
+    rules, meaning = rules_of("binary", 0)
+    rules = Alternatives(**rules, **meaning)
     with pytest.raises(ValueError, match=r"kinds must be among .* Got \['extra'\] instead"):
-        select_rules(**rules, **meaning, kinds=["super", "extra"])
+        select_rules(rules, kinds=["super", "extra"])
     with pytest.raises(ValueError, match=r"must be .* or 'rule_size'. Got 'price' instead"):
-        select_rules(**rules, **meaning, pareto_cost="price")
-    with pytest.raises(ValueError, match="needs the size of each rule"):
-        select_rules(**rules, **meaning, pareto_cost="rule_size")
+        select_rules(rules, pareto_cost="price")
 
 
 # ---- The reference -------------------------------------------------------------------------------
@@ -282,11 +282,11 @@ def reference(name, conjunctions=False):
     if name.startswith("wine"):
         # Q14 of the method: elsewhere 0.5, which the reference compares with, is no border.
         found = [e for e in found if e.prediction["predict"] > 0.5]
-    return found, *flat(found, mode, options)
+    return found, flat(found, mode, options)
 
 
 def flat(found, mode, options):
-    """Arguments of `select_rules` from the reference's explanations, and the sizes of rules."""
+    """The rules of the reference's explanations."""
     dicts = [rules_dict(e) for e in found]
     names = {"prediction": "predict", "low": "predict_low", "high": "predict_high"}
     rules = {
@@ -296,8 +296,8 @@ def flat(found, mode, options):
     rules["row"] = np.repeat(np.arange(len(found)), [len(d["rule"]) for d in dicts])
     keys = ("predict", "low", "high")
     rules["base"] = np.array([[float(e.prediction[key]) for key in keys] for e in found]).T
-    size = np.array([np.size(f) for d in dicts for f in d["feature"]])
-    return rules, size, {"probabilistic": mode == "classification" or "threshold" in options}
+    rules["size"] = np.array([np.size(f) for d in dicts for f in d["feature"]])
+    return Alternatives(**rules, probabilistic=mode == "classification" or "threshold" in options)
 
 
 def rules_dict(explanation):
@@ -317,17 +317,17 @@ def kept_by_reference(found, **options):
 @pytest.mark.parametrize("conjunctions", [False, True], ids=["single", "conjunctions"])
 @pytest.mark.parametrize("name", REFERENCE)
 def test_same_rules_as_the_reference(name, conjunctions):
-    found, rules, size, meaning = reference(name, conjunctions)
+    found, rules = reference(name, conjunctions)
     texts = np.array([text for e in found for text in rules_dict(e)["rule"]], dtype=object)
     assert len(texts) > 50
-    assert (size.max() == 2) == conjunctions
+    assert (rules.size.max() == 2) == conjunctions
     cases = [{"kinds": [kind]} for kind in KINDS]
     cases += [{"kinds": [kind], "only_ensured": True, "include_potential": False} for kind in KINDS]
     cases += [{}, {"include_potential": False}, {"only_ensured": True}, {"kinds": KINDS[1:]}]
     cases += [{"pareto_cost": cost, "include_potential": cost == COSTS[0]} for cost in COSTS]
     for case in cases:
-        keep = select_rules(**rules, **meaning, size=size, **case)
-        ours = [texts[members[keep[members]]].tolist() for members in by_row(rules, len(found))]
+        keep = select_rules(rules, **case)
+        ours = [texts[members[keep[members]]].tolist() for members in by_row(rules.row, len(found))]
         kinds, cost = case.get("kinds", ()), case.get("pareto_cost")
         theirs = kept_by_reference(
             found,
@@ -341,18 +341,17 @@ def test_same_rules_as_the_reference(name, conjunctions):
 
 
 def test_named_filters_of_the_reference():
-    found, rules, _, meaning = reference("breast_cancer logistic")
+    found, rules = reference("breast_cancer logistic")
     for kind in KINDS:
-        keep = select_rules(**rules, **meaning, kinds=[kind], include_potential=False)
+        keep = select_rules(rules, kinds=[kind], include_potential=False)
         theirs = [
             len(getattr(e, f"{kind}_explanations")(include_potential=False).get_rules()["rule"])
             for e in found
         ]
-        assert np.bincount(rules["row"][keep], minlength=len(found)).tolist() == theirs
+        assert np.bincount(rules.row[keep], minlength=len(found)).tolist() == theirs
 
 
 def test_the_comparison_sees_potential_rules():
-    _, rules, _, meaning = reference("diabetes threshold")
-    potential = is_potential(**rules, **meaning)
+    potential = is_potential(reference("diabetes threshold")[1])
     assert potential.any()
     assert not potential.all()

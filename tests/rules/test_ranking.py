@@ -12,12 +12,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ce_parallel.rules._ranking import (
-    canonical_order,
-    rank_by_ensured,
-    rank_by_uncertainty,
-    rank_by_weight,
-)
+from ce_parallel.rules import Alternatives, rank_by_ensured, rank_by_uncertainty, rank_by_weight
 
 INF, NAN = np.inf, np.nan
 N_ROWS = 30
@@ -30,6 +25,12 @@ def slow_rank(row, keys, top):
         members = sorted(np.flatnonzero(row == i), key=lambda r: (*(k[r] for k in keys), r))
         ranked.append(members[::-1][:top])
     return ranked
+
+
+def alternatives(row, prediction, low, high, base, *, probabilistic, **meaning):
+    """Rules of one feature each."""
+    size = np.ones(len(row), dtype=int)
+    return Alternatives(row, prediction, low, high, size, base, probabilistic, **meaning)
 
 
 def rows_of(order, ptr):
@@ -62,11 +63,12 @@ def test_by_uncertainty(seed, top):
     rng = np.random.default_rng(seed)
     row = random_row(rng)
     low = rng.choice([-INF, 0.0, 0.1, 0.2], len(row))
-    high = low + rng.choice([0.0, 0.25, 0.5, INF], len(row))
     with np.errstate(invalid="ignore"):
+        high = low + rng.choice([0.0, 0.25, 0.5, INF], len(row))
         width = high - low
     width[np.isnan(width)] = INF
-    ranked = rows_of(*rank_by_uncertainty(row, low, high, n_rows=N_ROWS, top=top))
+    rules = alternatives(row, low, low, high, np.ones((3, N_ROWS)), probabilistic=False)
+    ranked = rows_of(*rank_by_uncertainty(rules, top=top))
     assert ranked == slow_rank(row, [-width], top)
 
 
@@ -80,34 +82,26 @@ def test_by_ensured(setting, w):
     base = rng.choice([0.25, 0.5, 0.75], (3, N_ROWS))
     leads, meaning = base[0] > 0.5, {"probabilistic": setting != "regression"}
     if setting in ("multiclass", "any class"):
-        meaning["flips"], leads = rng.random(len(row)) < 0.5, np.ones(N_ROWS, dtype=bool)
-    if setting == "any class":
-        meaning["leads"] = leads = rng.random(N_ROWS) < 0.5
+        meaning["flips"] = rng.random(len(row)) < 0.5
+        leads = rng.random(N_ROWS) < (0.5 if setting == "any class" else 1)
+        meaning["leads"] = leads
     score = []
     for r, i in enumerate(row):
         q = p[r] if leads[i] or setting == "regression" else 1 - p[r]
         score.append((1 - abs(w)) * (1 - (high[r] - low[r])) + w * q)
-    ranked = rows_of(*rank_by_ensured(row, p, low, high, base, **meaning, w=w, top=3))
+    rules = alternatives(row, p, low, high, base, **meaning)
+    ranked = rows_of(*rank_by_ensured(rules, w=w, top=3))
     assert ranked == slow_rank(row, [score], 3)
 
 
 @pytest.mark.parametrize("w", [0.5, 1, -1])
 def test_behind_infinite_intervals_the_prediction_decides(w):
     row, p = np.zeros(4, dtype=int), np.array([2.0, 4.0, 3.0, NAN])
-    base = np.zeros((3, 1))
-    order, ptr = rank_by_ensured(
-        row, p, np.full(4, -INF), np.full(4, INF), base, probabilistic=False, w=w
-    )
+    low, high, base = np.full(4, -INF), np.full(4, INF), np.zeros((3, 1))
+    rules = alternatives(row, p, low, high, base, probabilistic=False)
+    order, ptr = rank_by_ensured(rules, w=w)
     assert ptr.tolist() == [0, 4]
     assert order.tolist() == ([1, 2, 0, 3] if w > 0 else [0, 2, 1, 3])
-
-
-def test_canonical_order():
-    row = np.array([0, 0, 0, 1, 1, 1])
-    weight = np.array([0.1, -0.5, 0.5, NAN, 0.0, -INF])
-    text = np.array(["a", "c", "b", "z", "y", "x"], dtype=object)
-    assert canonical_order(row, weight, text).tolist() == [2, 1, 0, 5, 4, 3]
-    assert canonical_order(row, weight, text.astype(str)).tolist() == [2, 1, 0, 5, 4, 3]
 
 
 def test_no_rules_and_no_rows():
@@ -116,13 +110,14 @@ def test_no_rules_and_no_rows():
         order, ptr = rank_by_weight(row, none, none, n_rows=n_rows)
         assert order.tolist() == []
         assert ptr.tolist() == [0] * (n_rows + 1)
-    assert canonical_order(row, none, np.empty(0, dtype=object)).tolist() == []
 
 
 def test_weights_of_the_ranking_and_numbers_of_rules_are_checked():
     row, none = np.empty(0, dtype=int), np.empty(0)
     with pytest.raises(ValueError, match=r"w must be between -1 and 1. Got 1.5 instead"):
-        rank_by_ensured(row, none, none, none, np.ones((3, 1)), probabilistic=True, w=1.5)
+        rank_by_ensured(
+            alternatives(row, none, none, none, np.ones((3, 1)), probabilistic=True), w=1.5
+        )
     with pytest.raises(ValueError, match=r"top must be None or at least 0. Got -1 instead"):
         rank_by_weight(row, none, none, n_rows=1, top=-1)
 
@@ -190,7 +185,8 @@ def test_ensured_scores_rank_as_in_the_reference(name, w):
     row, first, (p, low, high, *_) = flat(dicts)
     base = np.array([[float(e.prediction[k]) for k in ("predict", "low", "high")] for e in found]).T
     probabilistic = name != "diabetes"
-    ours = rows_of(*rank_by_ensured(row, p, low, high, base, probabilistic=probabilistic, w=w))
+    rules = alternatives(row, p, low, high, base, probabilistic=probabilistic)
+    ours = rows_of(*rank_by_ensured(rules, w=w))
     for i, (e, d) in enumerate(zip(found, dicts, strict=True)):
         score = calculate_metrics(
             uncertainty=d["predict_high"] - d["predict_low"],
