@@ -124,7 +124,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Percentiles of the reference values of a region that stand for it.
     categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
         Features whose values are categories: names, indices or a mask. "from_dtype": category,
-        string, object and bool columns of a frame.
+        string, object and bool columns of a frame (pandas or Polars). A value that was never seen
+        before reaches the estimator as it is, which may refuse it; its rule names it, with support
+        0, and compares it with all categories that are tried.
     max_categories : int, default=32
         The most frequent categories of a feature are tried; a feature with more, most of whose
         values occur only once, gets no rule.
@@ -266,7 +268,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, n_features)
-            A frame reaches the estimator as it is. NaN is left for the estimator to judge.
+            A frame (pandas or Polars) reaches the estimator as it is. NaN is left for the
+            estimator to judge.
         y : array-like of shape (n,)
             Classes, or numbers.
         mondrian : array-like of shape (n,) or None, default=None

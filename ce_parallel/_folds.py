@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,7 @@ def fit_clone(data: FoldData, train: Ints | None, seed: np.random.SeedSequence) 
     """Fit a clone of the estimator on some rows; None: on all."""
     estimator = fill_random_states(clone(data.estimator), seed)
     # A copy in every case: some estimators write into what they are given.
-    X = data.X.copy() if train is None else safe_indexing(data.X, train)
+    X = deepcopy(data.X) if train is None else safe_indexing(data.X, train)
     y = data.y.copy() if train is None else data.y[train]
     with joblib.parallel_config(backend="sequential"):
         estimator.fit(X, y)

@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 from ce_parallel._explainer import ParallelCalibratedExplainer
 from ce_parallel._explanations import Explanations
 from ce_parallel.rules import Grid
-from ce_parallel.utils import Columns, kept_features
+from ce_parallel.utils import kept_features, named
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -123,8 +123,8 @@ def _in_raw_units(grid: Grid, steps: list[Any]) -> Grid:
         table[np.arange(len(table)), feature[finite]] = values[finite]
         for step in reversed(steps):
             names = getattr(step, "feature_names_in_", None)
-            columns = Columns(None if names is None else tuple(names))
-            table = np.asarray(step.inverse_transform(columns.restore(table)))
+            X = table if names is None else named(table, tuple(names))
+            table = np.asarray(step.inverse_transform(X))
         raw = values.copy()
         raw[finite] = table[np.arange(len(table)), feature[finite]]
         return raw

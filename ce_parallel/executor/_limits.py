@@ -43,8 +43,8 @@ def in_worker() -> bool:
 
 def worker_environment() -> dict[str, str]:
     """Return environment variables that cap libraries a worker has not loaded yet."""
-    names = ParallelBackendBase.MAX_NUM_THREADS_VARS
-    return {name: "1" for name in names}
+    names = [*ParallelBackendBase.MAX_NUM_THREADS_VARS, "POLARS_MAX_THREADS"]
+    return dict.fromkeys(names, "1")
 
 
 def settle_process(parent: int) -> None:

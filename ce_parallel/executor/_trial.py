@@ -286,6 +286,8 @@ def _bytes_of(obj: Any, depth: int) -> int:
         return len(obj)
     if hasattr(obj, "memory_usage"):  # a pandas object
         return int(np.sum(obj.memory_usage(index=False)))
+    if hasattr(obj, "estimated_size"):  # a Polars object
+        return int(obj.estimated_size())
     if depth == 0:
         return 64
     if isinstance(obj, dict):

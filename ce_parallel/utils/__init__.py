@@ -2,6 +2,7 @@
 
 _checks    what users give us: read it, or say what is wrong with it
 _columns   frames and arrays <-> blocks of numbers
+_frames    what we ask of a frame, for each library that has frames
 _sklearn   how we speak to scikit-learn, and the only private imports from it
 """
 
@@ -15,7 +16,8 @@ from ce_parallel.utils._checks import (
     kept_features,
     seed_of,
 )
-from ce_parallel.utils._columns import CodedColumn, Columns, column_of, is_frame
+from ce_parallel.utils._columns import CodedColumn, Columns, column_of
+from ce_parallel.utils._frames import is_frame, named
 from ce_parallel.utils._sklearn import (
     HasMethods,
     Interval,
@@ -44,6 +46,7 @@ __all__ = [
     "fill_random_states",
     "is_frame",
     "kept_features",
+    "named",
     "seed_of",
     "safe_indexing",
 ]

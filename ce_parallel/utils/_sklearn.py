@@ -18,7 +18,8 @@ from sklearn.utils.validation import (
     check_X_y,
 )
 
-from ce_parallel.utils._columns import Columns, is_frame
+from ce_parallel.utils._columns import Columns
+from ce_parallel.utils._frames import is_frame
 
 __all__ = [
     "HasMethods",
