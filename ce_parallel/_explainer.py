@@ -1,6 +1,7 @@
 """ParallelCalibratedExplainer: remembers parameters and plans; functions elsewhere compute.
 
 fit        rows --fold tasks--> out-of-fold scores, model --> calibrator, reference rows
+                                (ensemble: models         --> calibrators, merged)
 calibrate  rows --model-------> scores -----------------> calibrator, reference rows
 explain    rows --tiles-------> alternative predictions --> weights
 """
@@ -22,9 +23,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ce_parallel._explanations import Explanations
 from ce_parallel._fast import Augmentation
-from ce_parallel._folds import FoldData, plan_folds, run_fold
+from ce_parallel._folds import FoldData, HeldOut, plan_folds, run_fold
 from ce_parallel._gather import explain_rows
-from ce_parallel._plan import CalibratedModel, difficulty_of
+from ce_parallel._plan import CalibratedModel, EnsembleModel, difficulty_of
 from ce_parallel._plans import Plans, Reference
 from ce_parallel.calibration import (
     NORMALIZATIONS,
@@ -58,7 +59,6 @@ from ce_parallel.utils import (
     column_of,
     draw_seed,
     encoded,
-    estimator_scores,
     kept_features,
     seed_of,
 )
@@ -75,6 +75,7 @@ KINDS = sorted([*MAX_DEPTH, "fast"])
 # What fit and calibrate leave behind, beside scikit-learn's own.
 FITTED = (
     "estimator_",
+    "estimators_",
     "classes_",
     "calibrator_",
     "execution_report_",
@@ -111,6 +112,11 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Folds whose out-of-fold scores calibrate the model that is refitted on all rows: an int
         (shuffled, seeded; stratified for classifiers) or anything that partitions the rows. With
         None, `fit` only fits and `calibrate` must be called.
+    ensemble : bool, default=False
+        False: one model is fitted on all rows, and calibrated on the out-of-fold scores. True: the
+        models of the folds are kept, each is calibrated on the rows that it has not seen, and what
+        they predict is merged; folds may then overlap, or leave rows out. Predicting takes as many
+        times longer as there are folds. Plays no part for a `FrozenEstimator`.
     sample_percentiles : sequence of float, default=(25, 50, 75)
         Percentiles of the reference values of a region that stand for it.
     categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
@@ -146,7 +152,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     Attributes
     ----------
     estimator_ : estimator
-        The fitted estimator.
+        The fitted estimator, unless there are several.
+    estimators_ : list of estimators
+        The fitted estimators of the folds. Only with ``ensemble=True``.
     classes_ : ndarray of shape (n_classes,)
         Class labels, ascending. Classifiers only.
     calibrator_ : calibrator
@@ -172,6 +180,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     _parameter_constraints: dict[str, list[Any]] = {
         "estimator": [BaseEstimator, object],
         "cv": ["cv_object"],
+        "ensemble": ["boolean"],
         "sample_percentiles": ["array-like"],
         "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
         "max_categories": [Interval(Integral, 1, None, closed="left")],
@@ -191,6 +200,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         estimator,
         *,
         cv=5,
+        ensemble=False,
         sample_percentiles=(25, 50, 75),
         categorical_features="from_dtype",
         max_categories=32,
@@ -206,6 +216,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     ):
         self.estimator = estimator
         self.cv = cv
+        self.ensemble = ensemble
         self.sample_percentiles = sample_percentiles
         self.categorical_features = categorical_features
         self.max_categories = max_categories
@@ -241,12 +252,12 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         return tags
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "estimator_")
+        return hasattr(self, "estimator_") or hasattr(self, "estimators_")
 
     # -- fit and calibrate ------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any, *, mondrian: ArrayLike | None = None) -> Self:
-        """Fit the estimator on all rows and, unless ``cv=None``, calibrate it on folds.
+        """Fit the estimator and, unless ``cv=None``, calibrate it on folds.
 
         Parameters
         ----------
@@ -278,6 +289,11 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         if isinstance(self.estimator, FrozenEstimator):
             self._adopt_frozen(columns)
             return self if self.cv is None else self._freeze(numbers, y, labels)
+        if self.ensemble and self.cv is None:
+            raise ValueError(
+                "ensemble=True keeps the models of folds, and cv=None makes none. Use cv=5, or "
+                "ensemble=False."
+            )
         if is_classifier(self.estimator):
             self.classes_ = classes_of(y)
         folds = list(
@@ -286,6 +302,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
                 rows,
                 y,
                 classification=is_classifier(self.estimator),
+                ensemble=self.ensemble,
                 seed=draw_seed(self.random_state),
             )
         )
@@ -294,14 +311,18 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             results = executor.map(
                 run_fold, folds, shared=data, workload=Workload(name="fit", n_tasks=len(folds))
             )
-            estimator = next(results)
-            scores = np.empty((len(y), *np.shape(getattr(self, "classes_", 0.0))))
-            for fold, held_out_scores in zip(folds[1:], results, strict=True):
-                scores[fold.held_out] = held_out_scores
-        self.estimator_ = estimator
+            models, scores = zip(*results, strict=True)
         self.execution_report_ = results.report
         self._columns = columns
-        return self if self.cv is None else self._freeze(numbers, y, labels, scores)
+        if self.ensemble:
+            self.estimators_ = list(models)
+        else:
+            self.estimator_ = models[0]
+        if self.cv is None:
+            return self
+        rows_of = [fold.held_out for fold in folds if fold.held_out is not None]
+        found = [some for some in scores if some is not None]
+        return self._freeze(numbers, y, labels, HeldOut.of(rows_of, found, merged=self.ensemble))
 
     def calibrate(self, X: Any, y: Any, *, mondrian: ArrayLike | None = None) -> Self:
         """Calibrate the fitted estimator on held-out rows; they become the reference rows.
@@ -309,7 +330,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, n_features)
-            Rows that the estimator was not fitted on.
+            Rows that the estimator was not fitted on. Of an ensemble, every model is calibrated
+            on all of them.
         y : array-like of shape (n,)
             Their targets. For a classifier, some classes, or all but one, may be missing.
         mondrian : array-like of shape (n,) or None, default=None
@@ -322,7 +344,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         """
         self._validate_params()
         check_sample_percentiles(self.sample_percentiles)
-        first = not hasattr(self, "estimator_")
+        first = not self.__sklearn_is_fitted__()
         if first and not isinstance(self.estimator, FrozenEstimator):
             check_is_fitted(self)
         if first:
@@ -348,24 +370,27 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         X: Floats,
         y: NDArray[Any],
         labels: NDArray[Any] | None,
-        scores: Floats | None = None,
+        held_out: HeldOut | None = None,
     ) -> Self:
         """Build the calibrator and the model from reference rows, with scores where there are."""
         classes = getattr(self, "classes_", None)
         if classes is not None:
             check_labels(y, classes)
-        if scores is None:  # of a copy: the reference rows stay what they are
-            scores = estimator_scores(self.estimator_, self._columns.restore(X.copy()), classes)
-        difficulty = None
+        model = self._uncalibrated()
+        if held_out is None:
+            held_out = _scored(model, X)
+        used = np.unique(held_out.row)  # an ensemble may leave some out
+        X, y, row = X[used], y[used], np.searchsorted(used, held_out.row)
+        scores, difficulty = held_out.scores, None
         if self.difficulty is not None:
             difficulty = difficulty_of(self.difficulty, X.copy())
             if classes is not None:
-                scores, difficulty = reshape_scores(scores, difficulty), None
+                scores, difficulty = reshape_scores(scores, difficulty[row]), None
         self._categories, category = None, None
         if labels is not None:
-            self._categories, category = np.unique(labels, return_inverse=True)
+            self._categories, category = np.unique(labels[used], return_inverse=True)
         known = Rows(category=category, difficulty=difficulty)
-        calibration = Calibration(scores, y, known)
+        calibration = Calibration(scores, y[row], known.take(row), held_out.fold)
         recipe = Recipe(
             classes,
             SCORE_DECIMALS[self.score_rounding],
@@ -376,19 +401,24 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         self.calibrator_ = recipe.calibrator(calibration)
         target = y
         if self.condition_source == "prediction":
-            target = self._conditions(scores, known)
+            target = self._conditions(_by_row(model, scores, row, held_out.fold), known)
         tried = fit_categories(
             X,
             self._columns.categorical,
             max_categories=self.max_categories,
             names=self._names(X.shape[1]),
         )
-        model = CalibratedModel(
-            self.estimator_, self._columns, self.calibrator_, classes, self.difficulty
-        )
+        model = replace(model, calibrator=self.calibrator_)
         reference = Reference(X, target, tried, self.sample_percentiles)
-        self._plans = Plans(model, recipe, calibration, reference)
+        self._plans = Plans(model, recipe, calibration, reference, row)
         return self
+
+    def _uncalibrated(self) -> CalibratedModel:
+        """The fitted estimator or estimators, without a calibrator."""
+        known = self._columns, None, getattr(self, "classes_", None), self.difficulty
+        if hasattr(self, "estimators_"):
+            return EnsembleModel(self.estimators_, *known)
+        return CalibratedModel(self.estimator_, *known)
 
     def _conditions(self, scores: Floats, known: Rows) -> NDArray[Any]:
         """Calibrated predictions of the reference rows, which tell where features are cut."""
@@ -681,8 +711,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Notes
         -----
         The calibrators are built when they are first asked for, one task per feature, from
-        `random_state` alone, and kept. Noisy rows are scored by `estimator_`. After ``fit(cv=5)``
-        it has seen the reference rows, so their scores are better than those of new rows, while
+        `random_state` alone, and kept. Noisy rows are scored by `estimator_`, or in an ensemble by
+        the models that have not seen them. After ``fit(cv=5)`` without `ensemble`, `estimator_`
+        has seen the reference rows, so their scores are better than those of new rows, while
         the calibrated prediction itself rests on out-of-fold scores: weights then contain that
         difference, also those of features that do not matter. Rows given to `calibrate` are free
         from it. A feature that is constant among the reference rows has weight 0, and so has a
@@ -728,6 +759,25 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
     def _checked_config(self) -> ParallelConfig:
         return validate(ParallelConfig() if self.parallel_config is None else self.parallel_config)
+
+
+def _scored(model: CalibratedModel, X: Floats) -> HeldOut:
+    """Score rows that no estimator has seen by all of them."""
+    scores = model.score(X.copy())  # of a copy: the reference rows stay what they are
+    rows = np.arange(len(X))
+    if not isinstance(model, EnsembleModel):
+        return HeldOut(scores, rows)
+    folds = range(model.n_estimators)
+    return HeldOut.of([rows] * len(folds), [scores[:, k] for k in folds], merged=True)
+
+
+def _by_row(model: CalibratedModel, scores: Floats, row: Ints, fold: Ints | None) -> Floats:
+    """Scores of reference rows as the calibrator wants them; NaN where a fold has seen the row."""
+    if fold is None:
+        return scores
+    table = np.full((row.max() + 1, *model.score_shape), np.nan)
+    table[row, fold] = scores
+    return table
 
 
 def _event_of_each(event: Ints | None, rows: Floats) -> Ints:

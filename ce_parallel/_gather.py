@@ -168,7 +168,7 @@ def explain_rows(
         features = features[np.isin(features, list(plan.calibrators))]
         task, shape = explain_fast_tile, plan.shape(features)
     else:
-        shape = TileShape.of(plan.grid, features)
+        shape = TileShape.of(plan.grid, features, plan.model.n_estimators)
         source = Source(plan, rows, known, None, options, config)
     if shape.nbytes > config.memory_budget_bytes:
         raise ValueError(

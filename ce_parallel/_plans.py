@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ce_parallel._fast import Augmentation, FastData, FastPlan, varying
 from ce_parallel._gather import fit_features
 from ce_parallel._plan import CalibratedModel, ExplanationPlan
-from ce_parallel.calibration import Calibration, EventSplit, Recipe
+from ce_parallel.calibration import Calibration, EventSplit, MergedEventSplit, Recipe
 from ce_parallel.executor import ParallelExecutor
 from ce_parallel.rules import MAX_DEPTH, Grid, build_grid, fit_edges
 
@@ -76,13 +76,17 @@ class Plans:
         The rows that `model` was calibrated on, as scores and targets.
     reference : Reference
         The same rows, as features.
+    row : ndarray of shape (n,)
+        Number of the reference row that each calibration row is: a row that several folds held
+        out calibrates in each.
     """
 
     model: CalibratedModel
     recipe: Recipe
     calibration: Calibration
     reference: Reference
-    _split: EventSplit | None = None
+    row: NDArray[np.integer]
+    _split: EventSplit | MergedEventSplit | None = None
     _kept: dict[Any, ExplanationPlan] = field(default_factory=dict)
     _fast: dict[Any, FastPlan] = field(default_factory=dict)
 
@@ -129,8 +133,8 @@ class Plans:
                 self.model,
                 self.recipe,
                 reference.X,
-                data.y,
-                data.known.category,
+                self.row,
+                data,
                 augmentation,
                 features=varying(reference.X, reference.categories),
                 events=events is not None,

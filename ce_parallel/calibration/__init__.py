@@ -5,6 +5,7 @@
     residuals               -> _cps.ConformalPredictiveSystem    -> (value, low, high)
     predictions, targets    -> _events.EventSplit.calibrator     -> (value, low, high)
     any of them, categories -> _mondrian.Mondrian                -> (value, low, high)
+    any of them, folds      -> _merge.merge                      -> (value, low, high)
 
     _recipe      calibration rows, and how a calibrator is made from them
     _rows        what is known of a row besides its score: category, class, event, difficulty
@@ -22,6 +23,12 @@ from ce_parallel.calibration._cps import ConformalPredictiveSystem, check_percen
 from ce_parallel.calibration._difficulty import reshape_scores
 from ce_parallel.calibration._events import EventPredictor, EventSplit, check_threshold
 from ce_parallel.calibration._ivap import SUMMARIES, InductiveVennAbers
+from ce_parallel.calibration._merge import (
+    CrossConformal,
+    MergedEventSplit,
+    MergedVennAbers,
+    merge,
+)
 from ce_parallel.calibration._mondrian import Mondrian
 from ce_parallel.calibration._recipe import Calibration, Recipe
 from ce_parallel.calibration._rows import Rows, group_rows
@@ -31,9 +38,12 @@ __all__ = [
     "SUMMARIES",
     "Calibration",
     "ConformalPredictiveSystem",
+    "CrossConformal",
     "EventPredictor",
     "EventSplit",
     "InductiveVennAbers",
+    "MergedEventSplit",
+    "MergedVennAbers",
     "Mondrian",
     "Recipe",
     "Rows",
@@ -41,5 +51,6 @@ __all__ = [
     "check_percentiles",
     "check_threshold",
     "group_rows",
+    "merge",
     "reshape_scores",
 ]

@@ -25,6 +25,7 @@ class SmoothPlan:
     grid: Grid
     keeps_regions: bool = False
     n_classes: int = 0
+    score_shape: tuple = ()
 
     @property
     def model(self):
