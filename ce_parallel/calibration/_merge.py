@@ -30,8 +30,12 @@ from ce_parallel.calibration._rows import NOTHING_KNOWN, Rows, group_rows
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
 
-FEW = 32  # numbers that are sorted rather than searched
-CHUNK_BYTES = 2 * 2**20  # of candidates for a percentile, chosen by tests/benchmarks/bench_folds.py
+# Points of a row that are sorted rather than searched, chosen by tests/benchmarks/bench_folds.py.
+FEW = 32
+
+# What is held at a time while percentiles are looked for.
+CHUNK_ROWS = 8192
+CHUNK_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +134,12 @@ class CrossConformal:
         n = sum(map(len, self.alphas))
 
         def between(first: int, last: int) -> Floats:
-            return ranked(self.alphas, centres, rows.difficulty, first, last)
+            found = np.empty((2, len(centres)))
+            for start in range(0, len(centres), CHUNK_ROWS):
+                here = slice(start, start + CHUNK_ROWS)
+                sigma = None if rows.difficulty is None else rows.difficulty[here]
+                found[:, here] = ranked(self.alphas, centres[here], sigma, first, last)
+            return found
 
         low, high = lower_rank(percentiles[0], n), upper_rank(percentiles[1], n)
         middle = between(lower_rank(50, n), upper_rank(50, n))

@@ -6,9 +6,11 @@ on the other. The last one tells what it costs to predict and to explain with fi
 find percentiles among the points of five folds.
 """
 
+from time import process_time
+
 import numpy as np
 from sklearn.base import is_regressor
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import brier_score_loss, log_loss, root_mean_squared_error
@@ -18,11 +20,18 @@ from sklearn.preprocessing import StandardScaler
 from timing import paired_seconds, ratio
 
 from ce_parallel import ParallelCalibratedExplainer
-from ce_parallel.calibration import CrossConformal
+from ce_parallel.calibration import CrossConformal, _merge
 
 N_SPLITS = 20
 SHARE = 0.3  # of the rows, where some are held out
 N_BINS = 10
+
+
+def large_digits(return_X_y):
+    """Images of digits; the class is whether it is 5 or more."""
+    X, y = load_digits(return_X_y=return_X_y)
+    return X, (y >= 5).astype(int)
+
 
 CASES = {
     "breast cancer, forest": (load_breast_cancer, RandomForestClassifier(100)),
@@ -30,6 +39,7 @@ CASES = {
         load_breast_cancer,
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
     ),
+    "digits from 5 on, logistic": (large_digits, LogisticRegression(C=0.01, max_iter=1000)),
     "diabetes, forest": (load_diabetes, RandomForestRegressor(100)),
     "diabetes, ridge": (load_diabetes, Ridge(0.1)),
 }
@@ -133,14 +143,23 @@ def cost(name):
 def percentiles():
     """Print microseconds per row of a median and an interval of five merged folds."""
     rng = np.random.default_rng(0)
-    print(f"\n{'points':>10}{'µs per row':>14}")
+    in_use, candidates = _merge.FEW, (16, 32, 64)
+    print(f"\nµs per row, by how many points are left for sorting ({in_use} is in use)")
+    print(f"{'points':>10}" + "".join(f"{few:>8}" for few in candidates))
     for n in (200, 1000, 5000, 20000):
         alphas = tuple(np.sort(rng.normal(size=n // 5)) for _ in range(5))
         y_hat = rng.normal(size=(20000, 1)) + 0.3 * rng.normal(size=(20000, 5))
         system = CrossConformal(alphas, tuple(range(5)))
-        runs = {"merge": lambda system=system, y_hat=y_hat: system.predict(y_hat)}
-        seconds = paired_seconds(runs, repeat=3)["merge"]
-        print(f"{n:>10,}{min(seconds) / len(y_hat) * 1e6:>14.1f}", flush=True)
+
+        def merge(few, system=system, y_hat=y_hat):
+            _merge.FEW = few
+            system.predict(y_hat)
+
+        runs = {few: lambda few=few, merge=merge: merge(few) for few in candidates}
+        seconds = paired_seconds(runs, repeat=5, clock=process_time)
+        each = (min(seconds[few]) / len(y_hat) * 1e6 for few in candidates)
+        print(f"{n:>10,}" + "".join(f"{one:>8.1f}" for one in each), flush=True)
+    _merge.FEW = in_use
 
 
 def main():
