@@ -417,7 +417,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         """The fitted estimator or estimators, without a calibrator."""
         known = self._columns, None, getattr(self, "classes_", None), self.difficulty
         if hasattr(self, "estimators_"):
-            return EnsembleModel(self.estimators_, *known)
+            return EnsembleModel(tuple(self.estimators_), *known)
         return CalibratedModel(self.estimator_, *known)
 
     def _conditions(self, scores: Floats, known: Rows) -> NDArray[Any]:

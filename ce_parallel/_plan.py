@@ -143,7 +143,7 @@ class CalibratedModel:
 class EnsembleModel(CalibratedModel):
     """The fitted estimators of K folds, and a calibrator that merges what follows from them.
 
-    `estimator` is a list of K estimators.
+    `estimator` is a tuple of K estimators.
     """
 
     @property

@@ -30,7 +30,8 @@ from ce_parallel.calibration._rows import NOTHING_KNOWN, Rows, group_rows
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
 
-# Points of a row that are sorted rather than searched, chosen by tests/benchmarks/bench_folds.py.
+# Points of a row that are sorted rather than searched. Half or twice as many take as long, says
+# tests/benchmarks/bench_folds.py.
 FEW = 32
 
 # What is held at a time while percentiles are looked for.
