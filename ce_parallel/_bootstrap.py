@@ -20,6 +20,7 @@ from ce_parallel.calibration import (
     Calibration,
     EventSplit,
     LookUps,
+    MergedEventSplit,
     Recipe,
     Rows,
     group_rows,
@@ -66,7 +67,7 @@ class CalibrationData:
 
     recipe: Recipe
     calibration: Calibration
-    split: EventSplit | None
+    split: EventSplit | MergedEventSplit | None
 
 
 def recalibrate(data: CalibrationData, seed: np.random.SeedSequence) -> Any:
@@ -75,7 +76,7 @@ def recalibrate(data: CalibrationData, seed: np.random.SeedSequence) -> Any:
     if data.split is not None:
         return data.split.resampled(rng)
     rows = data.calibration
-    return data.recipe.calibrator(rows.take(draw(rows.known.category, len(rows.y), rng)))
+    return data.recipe.calibrator(rows.take(draw(rows.group, len(rows.y), rng)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ class CalibrationReplicates:
 
     look_ups: LookUps
     n_replicates: int
-    n_models: int = 1
+    n_estimators: int = 0  # beside those of the model
 
     @classmethod
     def fit(
@@ -210,8 +211,8 @@ class EstimatorReplicates:
         return len(self.models)
 
     @property
-    def n_models(self) -> int:
-        """How many models predict a row."""
+    def n_estimators(self) -> int:
+        """How many estimators score each row, beside those of the model itself."""
         return len(self.models)
 
     @classmethod
@@ -230,7 +231,11 @@ class EstimatorReplicates:
                 if events is None
                 else recipe.event_split(rows).calibrator(events)
             )
-            models.append(replace(model, estimator=estimator, calibrator=calibrator))
+            models.append(
+                CalibratedModel(
+                    estimator, model.columns, calibrator, model.classes, model.difficulty
+                )
+            )
         return cls(tuple(models))
 
     def values(

@@ -1,6 +1,7 @@
 """ParallelCalibratedExplainer: remembers parameters and plans; functions elsewhere compute.
 
 fit        rows --fold tasks--> out-of-fold scores, model --> calibrator, reference rows
+                                (ensemble: models         --> calibrators, merged)
 calibrate  rows --model-------> scores -----------------> calibrator, reference rows
 explain    rows --tiles-------> alternative predictions --> weights
 """
@@ -23,9 +24,9 @@ from sklearn.utils.validation import check_is_fitted
 from ce_parallel._bootstrap import BOOTSTRAPS, NewRows, Refitted, refit, rescore, run, seeds_of
 from ce_parallel._explanations import Explanations
 from ce_parallel._fast import Augmentation
-from ce_parallel._folds import FoldData, plan_folds, run_fold
+from ce_parallel._folds import FoldData, HeldOut, plan_folds, run_fold
 from ce_parallel._gather import explain_rows
-from ce_parallel._plan import CalibratedModel, difficulty_of
+from ce_parallel._plan import CalibratedModel, EnsembleModel, difficulty_of
 from ce_parallel._plans import Plans, Reference
 from ce_parallel.calibration import (
     NORMALIZATIONS,
@@ -59,7 +60,6 @@ from ce_parallel.utils import (
     column_of,
     draw_seed,
     encoded,
-    estimator_scores,
     kept_features,
     seed_of,
 )
@@ -76,6 +76,7 @@ KINDS = sorted([*MAX_DEPTH, "fast"])
 # What fit and calibrate leave behind, beside scikit-learn's own.
 FITTED = (
     "estimator_",
+    "estimators_",
     "classes_",
     "calibrator_",
     "execution_report_",
@@ -112,6 +113,11 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Folds whose out-of-fold scores calibrate the model that is refitted on all rows: an int
         (shuffled, seeded; stratified for classifiers) or anything that partitions the rows. With
         None, `fit` only fits and `calibrate` must be called.
+    ensemble : bool, default=False
+        False: one model is fitted on all rows, and calibrated on the out-of-fold scores. True: the
+        models of the folds are kept, each is calibrated on the rows that it has not seen, and what
+        they predict is merged; folds may then overlap, or leave rows out. Predicting takes as many
+        times longer as there are folds. Plays no part for a `FrozenEstimator`.
     n_bootstraps : int, default=0
         Bootstrap replicates, over which `Explanations.stability` says how much predictions and
         weights move. It is no part of the calibrated intervals. Not for fast explanations.
@@ -157,7 +163,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     Attributes
     ----------
     estimator_ : estimator
-        The fitted estimator.
+        The fitted estimator, unless there are several.
+    estimators_ : list of estimators
+        The fitted estimators of the folds. Only with ``ensemble=True``.
     classes_ : ndarray of shape (n_classes,)
         Class labels, ascending. Classifiers only.
     calibrator_ : calibrator
@@ -183,6 +191,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     _parameter_constraints: dict[str, list[Any]] = {
         "estimator": [BaseEstimator, object],
         "cv": ["cv_object"],
+        "ensemble": ["boolean"],
         "n_bootstraps": [Interval(Integral, 0, None, closed="left")],
         "bootstrap": [StrOptions(set(BOOTSTRAPS))],
         "sample_percentiles": ["array-like"],
@@ -204,6 +213,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         estimator,
         *,
         cv=5,
+        ensemble=False,
         n_bootstraps=0,
         bootstrap="calibration",
         sample_percentiles=(25, 50, 75),
@@ -221,6 +231,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     ):
         self.estimator = estimator
         self.cv = cv
+        self.ensemble = ensemble
         self.n_bootstraps = n_bootstraps
         self.bootstrap = bootstrap
         self.sample_percentiles = sample_percentiles
@@ -258,12 +269,12 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         return tags
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "estimator_")
+        return hasattr(self, "estimator_") or hasattr(self, "estimators_")
 
     # -- fit and calibrate ------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any, *, mondrian: ArrayLike | None = None) -> Self:
-        """Fit the estimator on all rows and, unless ``cv=None``, calibrate it on folds.
+        """Fit the estimator and, unless ``cv=None``, calibrate it on folds.
 
         Parameters
         ----------
@@ -297,26 +308,43 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         if isinstance(self.estimator, FrozenEstimator):
             self._adopt_frozen(columns)
             return self if self.cv is None else self._freeze(numbers, y, labels)
+        if self.ensemble and self.cv is None:
+            raise ValueError(
+                "ensemble=True keeps the models of folds, and cv=None makes none. Use cv=5, or "
+                "ensemble=False."
+            )
         if is_classifier(self.estimator):
             self.classes_ = classes_of(y)
         seed = draw_seed(self.random_state)
-        classification = is_classifier(self.estimator)
-        folds = list(plan_folds(self.cv, rows, y, classification=classification, seed=seed))
+        folds = list(
+            plan_folds(
+                self.cv,
+                rows,
+                y,
+                classification=is_classifier(self.estimator),
+                ensemble=self.ensemble,
+                seed=seed,
+            )
+        )
         data = FoldData(self.estimator, rows, y, getattr(self, "classes_", None))
         with self._watched(), acquire_executor(config) as executor:
             results = executor.map(
                 run_fold, folds, shared=data, workload=Workload(name="fit", n_tasks=len(folds))
             )
-            estimator = next(results)
-            scores = np.empty((len(y), *np.shape(getattr(self, "classes_", 0.0))))
-            for fold, held_out_scores in zip(folds[1:], results, strict=True):
-                scores[fold.held_out] = held_out_scores
+            models, scores = zip(*results, strict=True)
             if self.bootstrap == "estimator":
                 self._refitted = run(refit, data, seeds_of(seed, self.n_bootstraps), executor)
-        self.estimator_ = estimator
         self.execution_report_ = results.report
         self._columns = columns
-        return self if self.cv is None else self._freeze(numbers, y, labels, scores)
+        if self.ensemble:
+            self.estimators_ = list(models)
+        else:
+            self.estimator_ = models[0]
+        if self.cv is None:
+            return self
+        rows_of = [fold.held_out for fold in folds if fold.held_out is not None]
+        found = [some for some in scores if some is not None]
+        return self._freeze(numbers, y, labels, HeldOut.of(rows_of, found, merged=self.ensemble))
 
     def calibrate(self, X: Any, y: Any, *, mondrian: ArrayLike | None = None) -> Self:
         """Calibrate the fitted estimator on held-out rows; they become the reference rows.
@@ -324,7 +352,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, n_features)
-            Rows that the estimator was not fitted on.
+            Rows that the estimator was not fitted on. Of an ensemble, every model is calibrated
+            on all of them.
         y : array-like of shape (n,)
             Their targets. For a classifier, some classes, or all but one, may be missing.
         mondrian : array-like of shape (n,) or None, default=None
@@ -337,7 +366,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         """
         self._validate_params()
         check_sample_percentiles(self.sample_percentiles)
-        first = not hasattr(self, "estimator_")
+        first = not self.__sklearn_is_fitted__()
         if first and not isinstance(self.estimator, FrozenEstimator):
             check_is_fitted(self)
         if first:
@@ -348,7 +377,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         if first:
             self._adopt_frozen(columns)
         self._columns = columns
-        return self._freeze(numbers, y, labels, anew=True)
+        return self._freeze(numbers, y, labels)
 
     def _adopt_frozen(self, columns: Columns) -> None:
         """Take a fitted estimator over as it is."""
@@ -366,27 +395,27 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         X: Floats,
         y: NDArray[Any],
         labels: NDArray[Any] | None,
-        scores: Floats | None = None,
-        *,
-        anew: bool = False,
+        held_out: HeldOut | None = None,
     ) -> Self:
-        """Build the calibrator and the model from reference rows, with scores where there are.
+        """Build the calibrator and the model from reference rows.
 
-        `anew`: refitted estimators have not seen these rows.
+        Without `held_out` they are rows that no estimator has seen.
         """
         classes = getattr(self, "classes_", None)
         if classes is not None:
             check_labels(y, classes)
-        if scores is None:  # of a copy: the reference rows stay what they are
-            scores = estimator_scores(self.estimator_, self._columns.restore(X.copy()), classes)
-        difficulty = None
-        if self.difficulty is not None:
-            difficulty = difficulty_of(self.difficulty, X.copy())
+        model, anew = self._uncalibrated(), held_out is None
+        if held_out is None:
+            held_out = _scored(model, X)
+        used = np.unique(held_out.row)  # an ensemble may leave some out
+        row = np.searchsorted(used, held_out.row)
+        X, y = X[used], y[used]
         self._categories, category = None, None
         if labels is not None:
-            self._categories, category = np.unique(labels, return_inverse=True)
+            self._categories, category = np.unique(labels[used], return_inverse=True)
+        difficulty = None if self.difficulty is None else difficulty_of(self.difficulty, X.copy())
         known = Rows(category=category, difficulty=difficulty)
-        calibration = self._calibration(scores, y, known)
+        calibration = self._calibration(held_out.scores, y[row], known.take(row), held_out.fold)
         recipe = Recipe(
             classes,
             SCORE_DECIMALS[self.score_rounding],
@@ -394,45 +423,57 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             self.normalization,
             seed_of(self.random_state),
         )
-        seeds = seeds_of(recipe.seed, self.n_bootstraps)
-        if anew and self._refitted:
-            data = NewRows(self._columns.restore(X.copy()), category, classes)
-            pairs = list(zip(self._refitted, seeds, strict=True))
-            with self._watched(), acquire_executor(self._checked_config()) as executor:
-                self._refitted = run(rescore, data, pairs, executor)
-        refitted = [
-            (r.estimator, self._calibration(r.scores, y[r.rows], known.take(r.rows)))
-            for r in self._refitted
-        ]
         self.calibrator_ = recipe.calibrator(calibration)
         target = y
         if self.condition_source == "prediction":
-            target = self._conditions(calibration)
+            target = self._conditions(_by_row(model, calibration, row), known)
         tried = fit_categories(
             X,
             self._columns.categorical,
             max_categories=self.max_categories,
             names=self._names(X.shape[1]),
         )
-        model = CalibratedModel(
-            self.estimator_, self._columns, self.calibrator_, classes, self.difficulty
-        )
+        model = replace(model, calibrator=self.calibrator_)
         reference = Reference(X, target, tried, self.sample_percentiles)
-        self._plans = Plans(model, recipe, calibration, reference, seeds, refitted)
+        seeds = seeds_of(recipe.seed, self.n_bootstraps)
+        if anew and self._refitted:
+            self._rescore(NewRows(self._columns.restore(X.copy()), category, classes), seeds)
+        refitted = []
+        for one in self._refitted:
+            rows = np.searchsorted(used, one.rows)
+            there = np.isin(one.rows, used)
+            rows, scores = rows[there], one.scores[there]
+            refitted.append((one.estimator, self._calibration(scores, y[rows], known.take(rows))))
+        self._plans = Plans(model, recipe, calibration, reference, row, seeds, refitted)
         return self
 
-    def _calibration(self, scores: Floats, y: NDArray[Any], known: Rows) -> Calibration:
+    def _rescore(self, data: NewRows, seeds: list[np.random.SeedSequence]) -> None:
+        """Draw rows for refitted estimators from new ones."""
+        pairs = list(zip(self._refitted, seeds, strict=True))
+        with self._watched(), acquire_executor(self._checked_config()) as executor:
+            self._refitted = run(rescore, data, pairs, executor)
+
+    def _calibration(
+        self, scores: Floats, y: NDArray[Any], known: Rows, fold: Ints | None = None
+    ) -> Calibration:
         """Put rows together; a classifier's difficulty reshapes its scores."""
         if known.difficulty is not None and is_classifier(self.estimator):
             scores = reshape_scores(scores, known.difficulty)
             known = replace(known, difficulty=None)
-        return Calibration(scores, y, known)
+        return Calibration(scores, y, known, fold)
 
-    def _conditions(self, rows: Calibration) -> NDArray[Any]:
+    def _uncalibrated(self) -> CalibratedModel:
+        """The fitted estimator or estimators, without a calibrator."""
+        known = self._columns, None, getattr(self, "classes_", None), self.difficulty
+        if hasattr(self, "estimators_"):
+            return EnsembleModel(tuple(self.estimators_), *known)
+        return CalibratedModel(self.estimator_, *known)
+
+    def _conditions(self, scores: Floats, known: Rows) -> NDArray[Any]:
         """Calibrated predictions of the reference rows, which tell where features are cut."""
         if is_regressor(self.estimator):
-            return self.calibrator_.predict(rows.scores, rows.known)[0]
-        every = self.calibrator_.predict_all(rows.scores, rows.known)[0]
+            return self.calibrator_.predict(scores, known)[0]
+        every = self.calibrator_.predict_all(scores, known)[0]
         return every[:, 1] >= 0.5 if every.shape[1] == 2 else every.argmax(axis=1)
 
     def _mondrian_labels(self, X: Any, n: int, labels: ArrayLike | None) -> NDArray[Any] | None:
@@ -719,8 +760,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         Notes
         -----
         The calibrators are built when they are first asked for, one task per feature, from
-        `random_state` alone, and kept. Noisy rows are scored by `estimator_`. After ``fit(cv=5)``
-        it has seen the reference rows, so their scores are better than those of new rows, while
+        `random_state` alone, and kept. Noisy rows are scored by `estimator_`, or in an ensemble by
+        the models that have not seen them. After ``fit(cv=5)`` without `ensemble`, `estimator_`
+        has seen the reference rows, so their scores are better than those of new rows, while
         the calibrated prediction itself rests on out-of-fold scores: weights then contain that
         difference, also those of features that do not matter. Rows given to `calibrate` are free
         from it. A feature that is constant among the reference rows has weight 0, and so has a
@@ -767,6 +809,25 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
     def _checked_config(self) -> ParallelConfig:
         return validate(ParallelConfig() if self.parallel_config is None else self.parallel_config)
+
+
+def _scored(model: CalibratedModel, X: Floats) -> HeldOut:
+    """Score rows that no estimator has seen by all of them."""
+    scores = model.score(X.copy())  # of a copy: the reference rows stay what they are
+    rows = np.arange(len(X))
+    if not isinstance(model, EnsembleModel):
+        return HeldOut(scores, rows)
+    folds = range(model.n_estimators)
+    return HeldOut.of([rows] * len(folds), [scores[:, k] for k in folds], merged=True)
+
+
+def _by_row(model: CalibratedModel, rows: Calibration, row: Ints) -> Floats:
+    """Scores of reference rows as the calibrator wants them; NaN where a fold has seen the row."""
+    if rows.fold is None:
+        return rows.scores
+    table = np.full((row.max() + 1, *model.score_shape), np.nan)
+    table[row, rows.fold] = rows.scores
+    return table
 
 
 def _event_of_each(event: Ints | None, rows: Floats) -> Ints:

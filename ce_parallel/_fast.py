@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ce_parallel._plan import CalibratedModel
-from ce_parallel.calibration import Calibration, Recipe, Rows
+from ce_parallel._plan import CalibratedModel, EnsembleModel
+from ce_parallel.calibration import Calibration, Recipe, group_rows
 from ce_parallel.rules import Grid, Tile, TileResult, TileShape, block_rows
 
 Floats = NDArray[np.float64]
@@ -129,9 +129,10 @@ class FastData:
     recipe : Recipe
     X : ndarray of shape (n, n_features)
         The reference rows.
-    y : ndarray of shape (n,)
-    category : ndarray of shape (n,) or None
-        Their Mondrian categories.
+    row : ndarray of shape (m,)
+        Which of them each calibration row is.
+    calibration : Calibration
+        Targets of m calibration rows, and what is known of them; not their scores.
     augmentation : Augmentation
     features : ndarray of shape (m,)
         Features that get a calibrator, see `varying`.
@@ -142,8 +143,8 @@ class FastData:
     model: CalibratedModel
     recipe: Recipe
     X: Floats
-    y: NDArray[Any]
-    category: Ints | None
+    row: Ints
+    calibration: Calibration
     augmentation: Augmentation
     features: Ints
     events: bool = False
@@ -196,23 +197,34 @@ class NoisyColumn:
 
 def fit_feature(data: FastData, item: NoisyColumn) -> Any:
     """Score the rows with a noisy column; return what the recipe makes of the scores."""
+    fold = data.calibration.fold
+    if fold is None:
+        noisy = _noisy(data, item, data.model, slice(None))
+    else:  # each row is scored by the model that has not seen it
+        assert isinstance(data.model, EnsembleModel)
+        noisy = Calibration.joined(
+            [_noisy(data, item, data.model.member(k), index) for k, index in group_rows(fold)]
+        )
+    return data.recipe.event_split(noisy) if data.events else data.recipe.calibrator(noisy)
+
+
+def _noisy(data: FastData, item: NoisyColumn, model: CalibratedModel, index: Any) -> Calibration:
+    """Copies of the calibration rows at `index` with a noisy column, and their scores."""
     n, n_columns = data.X.shape
+    times = data.augmentation.scale_factor
+    place = (np.arange(times)[:, None] * n + data.row[index]).ravel()
     step = block_rows(n_columns)
     parts = []
-    for start in range(0, len(item.values), step):
-        values = item.values[start : start + step]
-        block = data.X[np.arange(start, start + len(values)) % n]
-        block[:, item.feature] = values
-        parts.append(data.model.measure(block))
+    for start in range(0, len(place), step):
+        here = place[start : start + step]
+        block = data.X[here % n]
+        block[:, item.feature] = item.values[here]
+        parts.append(model.measure(block))
     scores = np.concatenate([scores for scores, _ in parts])
     difficulty = np.concatenate([d for _, d in parts if d is not None] or [np.empty(0)])
-    times = data.augmentation.scale_factor
-    known = Rows(
-        category=None if data.category is None else np.tile(data.category, times),
-        difficulty=difficulty if len(difficulty) else None,
-    )
-    noisy = Calibration(scores, np.tile(data.y, times), known)
-    return data.recipe.event_split(noisy) if data.events else data.recipe.calibrator(noisy)
+    copies = data.calibration.take(np.tile(np.arange(len(data.row))[index], times))
+    known = replace(copies.known, difficulty=difficulty if len(difficulty) else None)
+    return replace(copies, scores=scores, known=known)
 
 
 # -- explanations -------------------------------------------------------------------------------
@@ -242,9 +254,10 @@ class FastPlan:
         return replace(self, model=model, calibrators=calibrators)
 
     def shape(self, features: Ints) -> TileShape:
-        """Cut by the number of columns and classes alone; a tile holds all features."""
+        """Cut by the number of columns, classes and estimators; a tile holds all features."""
         row = 3 * max(1, self.model.n_classes) * len(self.grid.edges)
-        n_rows = 1 << (block_rows(row).bit_length() - 1)
+        limit = max(1, block_rows(row) // self.model.n_estimators)
+        n_rows = 1 << (limit.bit_length() - 1)
         return TileShape(n_rows, [features], 8 * row * n_rows)
 
 

@@ -1,4 +1,7 @@
-"""Fold tasks: fit a clone on some rows, score the rows that were held out."""
+"""Fold tasks: fit a clone on some rows, score the rows that were held out.
+
+plan_folds --> run_fold, one task each --> HeldOut: scores of rows by models that have not seen them
+"""
 
 from __future__ import annotations
 
@@ -29,19 +32,48 @@ class FoldData:
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One item of work: rows to fit on (None: all) and rows to score (None: return the model)."""
+    """One item of work: rows to fit on (None: all), rows to score, whether the model is wanted."""
 
     seed: np.random.SeedSequence
     train: Ints | None = None
     held_out: Ints | None = None
+    keep: bool = False
 
 
-def run_fold(data: FoldData, fold: Fold) -> Any:
-    """Fit one model; return its scores of the held-out rows, or the model itself."""
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Scores of rows by models that have not seen them.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (m,) or (m, n_classes)
+    row : ndarray of shape (m,)
+        Whose scores they are.
+    fold : ndarray of shape (m,) or None
+        Which of several models they come from; None: it does not matter.
+    """
+
+    scores: NDArray[np.float64]
+    row: Ints
+    fold: Ints | None = None
+
+    @classmethod
+    def of(cls, rows: list[Ints], scores: list[NDArray[np.float64]], *, merged: bool) -> HeldOut:
+        """Join the scores of folds: those of all rows in order, unless they are to be `merged`."""
+        joined, row = np.concatenate(scores), np.concatenate(rows)
+        if merged:
+            return cls(joined, row, np.repeat(np.arange(len(rows)), [len(r) for r in rows]))
+        order = np.argsort(row)
+        return cls(joined[order], row[order])
+
+
+def run_fold(data: FoldData, fold: Fold) -> tuple[Any, NDArray[np.float64] | None]:
+    """Fit one model; return it, where it is wanted, and its scores of the held-out rows."""
     estimator = fit_clone(data, fold.train, fold.seed)
-    if fold.held_out is None:
-        return estimator
-    return estimator_scores(estimator, safe_indexing(data.X, fold.held_out), data.classes)
+    scores = None
+    if fold.held_out is not None:
+        scores = estimator_scores(estimator, safe_indexing(data.X, fold.held_out), data.classes)
+    return estimator if fold.keep else None, scores
 
 
 def fit_clone(data: FoldData, train: Ints | None, seed: np.random.SeedSequence) -> Any:
@@ -56,40 +88,57 @@ def fit_clone(data: FoldData, train: Ints | None, seed: np.random.SeedSequence) 
 
 
 def plan_folds(
-    cv: Any, X: Any, y: NDArray[Any], *, classification: bool, seed: int
+    cv: Any, X: Any, y: NDArray[Any], *, classification: bool, ensemble: bool, seed: int
 ) -> Iterator[Fold]:
     """Yield the fit on all rows, then (unless `cv` is None) one fold per split.
+
+    With `ensemble` the models of the folds are kept, and there is no fit on all rows.
 
     Raises
     ------
     ValueError
         If there are too few rows, or too few members of a class, for the folds; or if the
-        splits are not a partition of the rows.
+        splits are not a partition of the rows, which an `ensemble` does not ask for.
     """
     seeds = np.random.SeedSequence(seed)
-    yield Fold(seeds.spawn(1)[0])
+    whole = Fold(seeds.spawn(1)[0], keep=True)
+    if not ensemble:
+        yield whole
     if cv is None:
         return
     everything = np.arange(len(y))
     splitter = _splitter(cv, y, classification=classification, seed=seed)
     splits = [(everything[train], everything[test]) for train, test in splitter.split(X, y)]
-    _check_partition(cv, splits, len(y))
+    if ensemble:
+        _check_not_empty(cv, splits)
+    else:
+        _check_partition(cv, splits, len(y))
+    if any(np.isin(test, train).any() for train, test in splits):
+        raise ValueError(f"cv must not fit on rows that it holds out. Got {cv!r}, which does.")
     for (train, held_out), child in zip(splits, seeds.spawn(len(splits)), strict=True):
-        yield Fold(child, train, held_out)
+        yield Fold(child, train, held_out, keep=ensemble)
+
+
+def _check_not_empty(cv: Any, splits: list[tuple[Ints, Ints]]) -> None:
+    """Raise a ValueError unless there are splits, and each holds out some rows."""
+    if not splits or not all(len(test) for _, test in splits):
+        raise ValueError(
+            "cv must have folds, and each must hold out a row at least: that is what its model is "
+            f"calibrated on. Got {cv!r}, with {[len(test) for _, test in splits]} rows held out."
+        )
 
 
 def _check_partition(cv: Any, splits: list[tuple[Ints, Ints]], n: int) -> None:
-    """Raise a ValueError unless each row is held out once, from a model that has not seen it."""
+    """Raise a ValueError unless each row is held out once."""
     held_out = np.concatenate([np.empty(0, dtype=np.intp), *(test for _, test in splits)])
     times = np.bincount(held_out, minlength=n)
     if not (times == 1).all():
         raise ValueError(
             "cv must hold out every row exactly once, so that each gets one out-of-fold score. Got "
             f"{cv!r}, which holds out rows between {times.min()} and {times.max()} times. Use "
-            "KFold or StratifiedKFold, or for groups list(GroupKFold(5).split(X, y, groups))."
+            "KFold or StratifiedKFold, or for groups list(GroupKFold(5).split(X, y, groups)); or "
+            "ensemble=True, which merges any folds."
         )
-    if any(np.isin(test, train).any() for train, test in splits):
-        raise ValueError(f"cv must not fit on rows that it holds out. Got {cv!r}, which does.")
 
 
 def _splitter(cv: Any, y: NDArray[Any], *, classification: bool, seed: int) -> Any:

@@ -182,9 +182,10 @@ def explain_rows(
         features = features[np.isin(features, list(plan.calibrators))]
         task, shape = explain_fast_tile, plan.shape(features)
     else:
-        replicates = plan.replicates
-        n_models = 1 if replicates is None else replicates.n_models
-        shape = TileShape.of(plan.grid, features, n_models, whole=replicates is not None)
+        n_estimators, replicates = plan.model.n_estimators, plan.replicates
+        if replicates is not None:
+            n_estimators += replicates.n_estimators
+        shape = TileShape.of(plan.grid, features, n_estimators, whole=replicates is not None)
         source = Source(plan, rows, known, None, options, config)
     if shape.nbytes > config.memory_budget_bytes:
         raise ValueError(

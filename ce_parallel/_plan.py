@@ -1,6 +1,7 @@
 """The frozen plan: everything that a worker needs to predict and explain rows.
 
     rows --columns, estimator--> scores --calibrator--> (value, low, high)    CalibratedModel
+    rows --columns, K of them--> scores --calibrator--> (value, low, high)    EnsembleModel
     grid: what is tried instead of each present value                         ExplanationPlan
 
 A plan is never changed; to change something, make another. It is sent to each worker once.
@@ -56,10 +57,24 @@ class CalibratedModel:
         """Number of classes, 0 for regressors."""
         return 0 if self.classes is None else len(self.classes)
 
+    @property
+    def n_estimators(self) -> int:
+        """How many estimators score each row."""
+        return 1
+
+    @property
+    def score_shape(self) -> tuple[int, ...]:
+        """Shape of the scores of one row."""
+        return () if self.classes is None else (len(self.classes),)
+
+    def score(self, X: Floats) -> Floats:
+        """Scores of rows of numbers, ndarray of shape (n, *score_shape)."""
+        return estimator_scores(self.estimator, self.columns.restore(X), self.classes)
+
     def measure(self, X: Floats) -> tuple[Floats, Floats | None]:
         """Return the estimator's scores of rows of numbers, and how difficult they are."""
         difficulty = None if self.difficulty is None else difficulty_of(self.difficulty, X)
-        scores = estimator_scores(self.estimator, self.columns.restore(X), self.classes)
+        scores = self.score(X)
         if difficulty is None or self.classes is None:
             return scores, difficulty
         return reshape_scores(scores, difficulty), None
@@ -123,6 +138,36 @@ class CalibratedModel:
                 stacklevel=2,
             )
         self.__dict__.update(state)
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleModel(CalibratedModel):
+    """The fitted estimators of K folds, and a calibrator that merges what follows from them.
+
+    `estimator` is a tuple of K estimators.
+    """
+
+    @property
+    def n_estimators(self) -> int:
+        """How many estimators score each row."""
+        return len(self.estimator)
+
+    @property
+    def score_shape(self) -> tuple[int, ...]:
+        """Shape of the scores of one row."""
+        return (len(self.estimator), *super().score_shape)
+
+    def score(self, X: Floats) -> Floats:
+        """Scores of rows by every estimator, ndarray of shape (n, K) or (n, K, n_classes)."""
+        # A copy for each: some estimators write into what they are given.
+        scores = [self.member(k).score(X.copy()) for k in range(self.n_estimators)]
+        return np.stack(scores, axis=1)
+
+    def member(self, fold: int) -> CalibratedModel:
+        """Return the estimator of one fold, without a calibrator."""
+        return CalibratedModel(
+            self.estimator[fold], self.columns, None, self.classes, self.difficulty
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from ce_parallel._bootstrap import CalibrationData, CalibrationReplicates, Estim
 from ce_parallel._fast import Augmentation, FastData, FastPlan, varying
 from ce_parallel._gather import fit_features
 from ce_parallel._plan import CalibratedModel, ExplanationPlan
-from ce_parallel.calibration import Calibration, EventSplit, Recipe
+from ce_parallel.calibration import Calibration, EventSplit, MergedEventSplit, Recipe
 from ce_parallel.executor import ParallelExecutor
 from ce_parallel.rules import MAX_DEPTH, Grid, build_grid, fit_edges
 
@@ -77,6 +77,9 @@ class Plans:
         The rows that `model` was calibrated on, as scores and targets.
     reference : Reference
         The same rows, as features.
+    row : ndarray of shape (n,)
+        Number of the reference row that each calibration row is: a row that several folds held
+        out calibrates in each.
     seeds : list of SeedSequence
         One per bootstrap replicate.
     refitted : list of (estimator, Calibration)
@@ -87,9 +90,10 @@ class Plans:
     recipe: Recipe
     calibration: Calibration
     reference: Reference
+    row: NDArray[np.integer]
     seeds: list[np.random.SeedSequence] = field(default_factory=list)
     refitted: list[tuple[Any, Calibration]] = field(default_factory=list)
-    _split: EventSplit | None = None
+    _split: EventSplit | MergedEventSplit | None = None
     _grids: dict[str, Grid] = field(default_factory=dict)
     _kept: dict[Any, ExplanationPlan] = field(default_factory=dict)
     _fast: dict[Any, FastPlan] = field(default_factory=dict)
@@ -157,8 +161,8 @@ class Plans:
                 self.model,
                 self.recipe,
                 reference.X,
-                data.y,
-                data.known.category,
+                self.row,
+                data,
                 augmentation,
                 features=varying(reference.X, reference.categories),
                 events=events is not None,

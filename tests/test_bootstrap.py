@@ -31,6 +31,11 @@ CASES = {
     "every class": (load_iris, LogisticRegression(), {"normalization": "coherence"}, "all"),
     "regression": (load_diabetes, Ridge(), {"difficulty": Scale()}, {}),
     "events": (load_diabetes, Ridge(), {}, {"threshold": 140.0}),
+    "folds": (load_iris, LogisticRegression(), {"ensemble": True}, {}),
+    "folds, two classes": (load_breast_cancer, LogisticRegression(), {"ensemble": True}, {}),
+    "folds, regression": (load_diabetes, Ridge(), {"ensemble": True, "difficulty": Scale()}, {}),
+    "folds, events": (load_diabetes, Ridge(), {"ensemble": True}, {"threshold": 140.0}),
+    "folds, mondrian": (load_diabetes, Ridge(), {"ensemble": True, "mondrian": 1}, {}),
     "mondrian": (load_diabetes, Ridge(), {"mondrian": 1}, {"threshold": (100.0, 200.0)}),
 }
 

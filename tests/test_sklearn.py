@@ -11,6 +11,8 @@ EXPLAINERS = [
     ParallelCalibratedExplainer(LogisticRegression(), cv=3),
     ParallelCalibratedExplainer(DecisionTreeClassifier(max_depth=3), cv=3),
     ParallelCalibratedExplainer(Ridge(), cv=3),
+    ParallelCalibratedExplainer(LogisticRegression(), cv=3, ensemble=True),
+    ParallelCalibratedExplainer(Ridge(), cv=3, ensemble=True),
 ]
 
 

@@ -5,6 +5,7 @@
     residuals               -> _cps.ConformalPredictiveSystem    -> (value, low, high)
     predictions, targets    -> _events.EventSplit.calibrator     -> (value, low, high)
     any of them, categories -> _mondrian.Mondrian                -> (value, low, high)
+    any of them, folds      -> _merge.merge                      -> (value, low, high)
 
     _replicates  bootstrap replicates of a calibrator, read all at once
     _recipe      calibration rows, and how a calibrator is made from them
@@ -23,6 +24,12 @@ from ce_parallel.calibration._cps import ConformalPredictiveSystem, check_percen
 from ce_parallel.calibration._difficulty import reshape_scores
 from ce_parallel.calibration._events import EventPredictor, EventSplit, check_threshold
 from ce_parallel.calibration._ivap import SUMMARIES, InductiveVennAbers
+from ce_parallel.calibration._merge import (
+    CrossConformal,
+    MergedEventSplit,
+    MergedVennAbers,
+    merge,
+)
 from ce_parallel.calibration._mondrian import Mondrian
 from ce_parallel.calibration._recipe import Calibration, Recipe
 from ce_parallel.calibration._replicates import LookUps, look_ups
@@ -33,10 +40,13 @@ __all__ = [
     "SUMMARIES",
     "Calibration",
     "ConformalPredictiveSystem",
+    "CrossConformal",
     "EventPredictor",
     "EventSplit",
     "InductiveVennAbers",
     "LookUps",
+    "MergedEventSplit",
+    "MergedVennAbers",
     "Mondrian",
     "Recipe",
     "Rows",
@@ -45,5 +55,6 @@ __all__ = [
     "check_threshold",
     "group_rows",
     "look_ups",
+    "merge",
     "reshape_scores",
 ]

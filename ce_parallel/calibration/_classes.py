@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,7 +61,7 @@ class VennAbersClassifier:
 
     Attributes
     ----------
-    tables : tuple of InductiveVennAbers
+    tables : tuple of InductiveVennAbers or MergedVennAbers
         One per class; with two classes, that of class 1 alone.
     summary : str
         How two probabilities became one value, see `InductiveVennAbers`.
@@ -68,7 +69,7 @@ class VennAbersClassifier:
         How the classes are brought into line if there are more than two.
     """
 
-    tables: tuple[InductiveVennAbers, ...]
+    tables: tuple[Any, ...]
     summary: str = "regularized_mean"
     normalization: str = "scale"
 
@@ -116,6 +117,7 @@ class VennAbersClassifier:
         Parameters
         ----------
         scores : ndarray of shape (n, n_classes)
+            Or, for merged tables, of shape (n, n_folds, n_classes).
         rows : Rows
             Not needed.
 
@@ -127,7 +129,7 @@ class VennAbersClassifier:
         if len(self.tables) == 1:
             ones = self.predict(scores)
             return np.stack([1 - ones[[0, 2, 1]], ones], axis=-1)
-        raw = np.stack([t.predict(scores[:, c]) for c, t in enumerate(self.tables)], axis=-1)
+        raw = np.stack([t.predict(scores[..., c]) for c, t in enumerate(self.tables)], axis=-1)
         return NORMALIZATIONS[self.normalization](raw, self.summary)
 
     def predict(self, scores: Floats, rows: Rows = NOTHING_KNOWN) -> Floats:
@@ -152,4 +154,4 @@ class VennAbersClassifier:
         """
         if len(self.tables) > 1:
             raise ValueError("With more than two classes none is the one: use predict_all.")
-        return self.tables[0].predict(scores[:, 1])
+        return self.tables[0].predict(scores[..., 1])

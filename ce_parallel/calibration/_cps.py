@@ -72,31 +72,28 @@ class ConformalPredictiveSystem:
             was not asked for, is infinite.
         """
         sigma = 1.0 if rows.difficulty is None else rows.difficulty
-        low, high = percentiles
+        n = len(self.alphas)
+        steps = np.concatenate([[-np.inf], self.alphas, [np.inf]])
         below, above = self.median_residuals()
+        low, high = steps[lower_rank(percentiles[0], n)], steps[upper_rank(percentiles[1], n)]
         median = (y_hat + sigma * below + (y_hat + sigma * above)) / 2
-        return np.stack(
-            [median, y_hat + sigma * self._lower(low), y_hat + sigma * self._upper(high)]
-        )
+        return np.stack([median, y_hat + sigma * low, y_hat + sigma * high])
 
     def median_residuals(self) -> tuple[float, float]:
         """Lower and upper median of the residuals; the same if their number is odd."""
-        return self._lower(50), self._upper(50)
+        n = len(self.alphas)
+        return self.alphas[lower_rank(50, n) - 1], self.alphas[upper_rank(50, n) - 1]
 
-    def _lower(self, q: float) -> float:
-        """Largest residual that is a valid lower end at percentile `q`."""
-        if q == -np.inf:
-            return -np.inf
-        # This order of evaluation is part of the method: 7 / 100 * 100 > 7.
-        index = int(q / 100 * (len(self.alphas) + 1)) - 1
-        return float(self.alphas[index]) if index >= 0 else -np.inf
 
-    def _upper(self, q: float) -> float:
-        """Smallest residual that is a valid upper end at percentile `q`."""
-        if q == np.inf:
-            return np.inf
-        index = ceil(q / 100 * (len(self.alphas) + 1)) - 1
-        return float(self.alphas[index]) if index < len(self.alphas) else np.inf
+def lower_rank(q: float, n: int) -> int:
+    """Rank of the largest of `n` residuals that is a valid lower end at percentile `q`, or 0."""
+    # This order of evaluation is part of the method: 7 / 100 * 100 > 7.
+    return 0 if q == -np.inf else int(q / 100 * (n + 1))
+
+
+def upper_rank(q: float, n: int) -> int:
+    """Rank of the smallest of `n` residuals that is a valid upper end, or n + 1."""
+    return n + 1 if q == np.inf else ceil(q / 100 * (n + 1))
 
 
 def check_percentiles(percentiles: Any) -> tuple[float, float]:

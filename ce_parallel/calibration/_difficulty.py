@@ -16,20 +16,20 @@ def reshape_scores(proba: Floats, difficulty: Floats) -> Floats:
 
     Parameters
     ----------
-    proba : ndarray of shape (n, n_classes)
-        Probabilities of an estimator.
+    proba : ndarray of shape (n, n_classes) or (n, n_folds, n_classes)
+        Probabilities of an estimator, or of those of several folds.
     difficulty : ndarray of shape (n,)
         From 0 (easy) to 1 (hard).
 
     Returns
     -------
-    ndarray of shape (n, n_classes)
+    ndarray of the same shape
         Rows that add up to 1.
     """
-    d = np.asarray(difficulty, dtype=np.float64)[:, None]
+    d = np.asarray(difficulty, dtype=np.float64).reshape(-1, *[1] * (proba.ndim - 1))
     power = 1 + 5 * (1 - d)
-    upper = proba[:, :1] >= 0.5
+    upper = proba[..., :1] >= 0.5
     sharp = np.where(upper, 1 - proba, proba) ** power
     sharp = np.where(upper, 1 - sharp, sharp)
     flat = (1 - d) * sharp + d * 0.5
-    return flat / flat.sum(axis=1, keepdims=True)
+    return flat / flat.sum(axis=-1, keepdims=True)

@@ -110,10 +110,10 @@ class Halves:
     ) -> Ints:
         """How many alphas put the target of each row at most at `low` and at `high`, (2, n)."""
         sigma = 1.0 if difficulty is None else difficulty
-        count = _count_below(self.alphas, y_hat, sigma, high)
+        count = count_below(self.alphas, y_hat, sigma, high)
         if np.all(np.isneginf(low)):
             return np.stack([np.zeros_like(count), count])
-        return np.stack([_count_below(self.alphas, y_hat, sigma, low), count])
+        return np.stack([count_below(self.alphas, y_hat, sigma, low), count])
 
     def resampled(self, rng: np.random.Generator) -> Halves:
         """Draw as many rows from each half as it has, with replacement."""
@@ -181,13 +181,13 @@ class EventSplit:
 
     Attributes
     ----------
-    parts : tuple of Halves
-        One per Mondrian category; one for all rows without categories.
+    parts : tuple of (Halves or None)
+        One per Mondrian category; one for all rows without categories. None: a half has no rows.
     mondrian : bool
         Whether there are categories.
     """
 
-    parts: tuple[Halves, ...]
+    parts: tuple[Halves | None, ...]
     mondrian: bool = False
 
     @classmethod
@@ -200,6 +200,7 @@ class EventSplit:
         category: ArrayLike | None = None,
         seed: int,
         summary: str = "regularized_mean",
+        partial: bool = False,
     ) -> EventSplit:
         """Permute the calibration rows and halve them.
 
@@ -215,18 +216,23 @@ class EventSplit:
             Seed of the permutation.
         summary : {"regularized_mean", "mean", "lower", "upper"}
             See `InductiveVennAbers.fit`.
+        partial : bool
+            Whether parts may be missing.
 
         Raises
         ------
         ValueError
-            If a half is empty, or has no row of some category.
+            If a half is empty, or has no row of some category, and `partial` is False.
         """
         y_hat, y = np.asarray(y_hat, dtype=np.float64), np.asarray(y, dtype=np.float64)
         sigma = None if difficulty is None else np.asarray(difficulty, dtype=np.float64)
         order = np.random.default_rng(seed).permutation(len(y))
         half = len(y) // 2
-        parts = []
-        for a, b in _by_category(order[:half], order[half:], category):
+        parts: list[Halves | None] = []
+        for a, b in _by_category(order[:half], order[half:], category, partial):
+            if not len(a) or not len(b):
+                parts.append(None)
+                continue
             alphas = y[a] - y_hat[a]
             if sigma is not None:
                 alphas = alphas / sigma[a]
@@ -236,14 +242,15 @@ class EventSplit:
 
     def resampled(self, rng: np.random.Generator) -> EventSplit:
         """Draw rows with replacement, of each category and half as many as there are."""
-        return EventSplit(tuple(halves.resampled(rng) for halves in self.parts), self.mondrian)
+        parts = (None if halves is None else halves.resampled(rng) for halves in self.parts)
+        return EventSplit(tuple(parts), self.mondrian)
 
     def calibrator(self, events: Floats) -> EventPredictor | Mondrian:
         """Predictor of events, ndarray of shape (n_events, 2); see `check_threshold`.
 
         It shares the tables of this split, and rows need a category if the split has any.
         """
-        predictors = tuple(EventPredictor(halves, events) for halves in self.parts)
+        predictors = tuple(EventPredictor(halves, events) for halves in self.parts if halves)
         return Mondrian(predictors) if self.mondrian else predictors[0]
 
 
@@ -292,10 +299,12 @@ def check_threshold(threshold: Any) -> tuple[Floats, Ints | None]:
     return events, event.reshape(-1)  # NumPy 2.0 gives it a second axis
 
 
-def _by_category(a: Ints, b: Ints, category: ArrayLike | None) -> list[tuple[Ints, Ints]]:
+def _by_category(
+    a: Ints, b: Ints, category: ArrayLike | None, partial: bool
+) -> list[tuple[Ints, Ints]]:
     """Members of both halves per category, each in the order of its half."""
     if category is None:
-        if not len(a):
+        if not len(a) and not partial:
             raise ValueError(
                 "Probabilities of events need at least 2 calibration rows, because they are split "
                 f"in two halves. Got {len(b)}."
@@ -305,7 +314,7 @@ def _by_category(a: Ints, b: Ints, category: ArrayLike | None) -> list[tuple[Int
     parts = []
     for number in range(int(category.max(initial=-1)) + 1):
         in_a, in_b = a[category[a] == number], b[category[b] == number]
-        if not len(in_a) or not len(in_b):
+        if not partial and (not len(in_a) or not len(in_b)):
             raise ValueError(
                 "Probabilities of events need rows of each Mondrian category in both halves of "
                 f"the calibration set. Category {number} has {len(in_a)} and {len(in_b)}: use "
@@ -315,7 +324,7 @@ def _by_category(a: Ints, b: Ints, category: ArrayLike | None) -> list[tuple[Int
     return parts
 
 
-def _count_below(alphas: Floats, y_hat: Floats, sigma: Floats | float, t: Floats | float) -> Ints:
+def count_below(alphas: Floats, y_hat: Floats, sigma: Floats | float, t: Floats | float) -> Ints:
     """How many `alphas` have ``y_hat + sigma * alpha <= t``, for each row.
 
     The search divides where the definition multiplies, so at a tie it may miss; the definition

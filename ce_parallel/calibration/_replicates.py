@@ -20,6 +20,7 @@ from ce_parallel.calibration._classes import NORMALIZATIONS, VennAbersClassifier
 from ce_parallel.calibration._cps import ConformalPredictiveSystem
 from ce_parallel.calibration._events import EventPredictor
 from ce_parallel.calibration._ivap import InductiveVennAbers
+from ce_parallel.calibration._merge import MergedVennAbers
 from ce_parallel.calibration._mondrian import Mondrian
 from ce_parallel.calibration._rows import Ints, Rows, group_rows
 
@@ -61,13 +62,67 @@ def look_ups(calibrator: Any, replicates: Sequence[Any]) -> LookUps:
         return _OfClasses(calibrator, tuple(_table(own, others) for own, *others in tables))
     if isinstance(calibrator, ConformalPredictiveSystem):
         return _OfResiduals(np.array([r.median_residuals() for r in replicates])[:, :, None])
-    assert isinstance(calibrator, EventPredictor), calibrator
-    return _OfEvents(calibrator, tuple(replicates))
+    if isinstance(calibrator, EventPredictor):
+        return _OfEvents(calibrator, tuple(replicates))
+    return _OneByOne(tuple(replicates))  # merged events and residuals of several folds
 
 
-def _table(own: InductiveVennAbers, replicates: Sequence[InductiveVennAbers]) -> Floats:
-    """Values, low and high of replicates at each position of `own`, shape (3, B, n_positions)."""
-    return np.stack([np.take(r.table, r.positions_of(own.knots), axis=1) for r in replicates], 1)
+@dataclass(frozen=True, eq=False)
+class _OneByOne:
+    replicates: tuple[Any, ...]
+
+    def values(self, scores: Floats, rows: Rows, explained: Ints | None) -> Floats:
+        return np.stack([replicate.predict(scores, rows)[0] for replicate in self.replicates])
+
+
+def _table(own: Any, replicates: Sequence[Any]) -> _Table | _MergedTable:
+    """Table of the Venn-Abers predictors of one class."""
+    if isinstance(own, InductiveVennAbers):
+        read = [np.take(r.table, r.positions_of(own.knots), axis=1) for r in replicates]
+        return _Table(own, np.stack(read, axis=1))
+    members = zip(own.members, *(r.members for r in replicates), strict=True)
+    tables = []
+    for first, *others in members:
+        table = _table(first, others)
+        assert isinstance(table, _Table)
+        with np.errstate(divide="ignore"):  # the logarithm of 0 is what it should be
+            logarithms = np.stack([np.log1p(-table.table[1]), np.log(table.table[2])])
+        tables.append(_Table(first, logarithms))
+    return _MergedTable(own, tuple(tables))
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Values, low and high of replicates at each position, shape (3, B, n_positions)."""
+
+    own: InductiveVennAbers
+    table: Floats
+
+    def value(self, scores: Floats) -> Floats:
+        """Calibrated value by each replicate, ndarray of shape (B, n)."""
+        return np.take(self.table[0], self.own.positions(scores), axis=1)
+
+    def every(self, scores: Floats) -> Floats:
+        """Value, low and high, ndarray of shape (3, B, n)."""
+        return np.take(self.table, self.own.positions(scores), axis=2)
+
+
+@dataclass(frozen=True, eq=False)
+class _MergedTable:
+    """Tables of folds that hold logarithms, see `MergedVennAbers`."""
+
+    own: MergedVennAbers
+    tables: tuple[_Table, ...]
+
+    def value(self, scores: Floats) -> Floats:
+        """Calibrated value by each replicate, ndarray of shape (B, n)."""
+        return self.every(scores)[0]
+
+    def every(self, scores: Floats) -> Floats:
+        """Value, low and high, ndarray of shape (3, B, n)."""
+        folds = zip(self.tables, self.own.folds, strict=True)
+        parts = [table.every(scores[:, k]) for table, k in folds]
+        return self.own.merged(np.add.reduce(parts), len(parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,18 +145,14 @@ class _ByCategory:
 @dataclass(frozen=True, eq=False)
 class _OfClasses:
     calibrator: VennAbersClassifier
-    tables: tuple[Floats, ...]
+    tables: tuple[_Table | _MergedTable, ...]
 
     def values(self, scores: Floats, rows: Rows, explained: Ints | None) -> Floats:
-        own = self.calibrator.tables
-        if len(own) == 1:
-            ones = np.take(self.tables[0][0], own[0].positions(scores[:, 1]), axis=1)
+        if len(self.tables) == 1:
+            ones = self.tables[0].value(scores[..., 1])
             return ones if explained is None else np.where(explained == 1, ones, 1 - ones)
         assert explained is not None
-        positions = [ivap.positions(scores[:, c]) for c, ivap in enumerate(own)]
-        raw = np.stack(
-            [np.take(t, p, axis=2) for t, p in zip(self.tables, positions, strict=True)], axis=-1
-        )
+        raw = np.stack([t.every(scores[..., c]) for c, t in enumerate(self.tables)], axis=-1)
         _, n_replicates, n, n_classes = raw.shape
         flat = raw.reshape(3, -1, n_classes)
         normalized = NORMALIZATIONS[self.calibrator.normalization](flat, self.calibrator.summary)

@@ -43,6 +43,9 @@ class Model(Protocol):
     @property
     def n_classes(self) -> int: ...
 
+    @property
+    def score_shape(self) -> tuple[int, ...]: ...
+
     def measure(self, X: Floats) -> tuple[Floats, Floats | None]: ...
 
     def calibrate(
@@ -161,13 +164,16 @@ class TileShape:
     nbytes: int
 
     @classmethod
-    def of(cls, grid: Grid, features: Ints, n_models: int = 1, *, whole: bool = False) -> TileShape:
-        """Cut by the number of columns and models and the grid, never by workers or memory.
+    def of(
+        cls, grid: Grid, features: Ints, n_estimators: int = 1, *, whole: bool = False
+    ) -> TileShape:
+        """Cut by the number of columns and of estimators and the grid, never by workers or memory.
 
-        `n_models` predict each perturbed row; `whole` keeps the features of a row together.
+        With more estimators a tile has fewer rows, and costs the same; `whole` keeps the features
+        of a row together.
         """
         n_columns = len(grid.edges)
-        limit = max(1, block_rows(n_columns) // n_models)
+        limit = max(1, block_rows(n_columns) // n_estimators)
         most = np.maximum.reduceat(grid.values_per_cell, grid.cell_ptr[:-1])[features]
         group_of = np.cumsum(most) // limit * (not whole)
         groups = [features[group_of == g] for g in np.unique(group_of)] or [features]
@@ -202,7 +208,7 @@ def explain_tile(plan: Plan, tile: Tile) -> TileResult:
     if len(block):
         scores, difficulty = model.measure(block)
     else:
-        scores, difficulty = np.empty((0, *[model.n_classes] * bool(model.n_classes))), None
+        scores, difficulty = np.empty((0, *model.score_shape)), None
 
     def calibrated(part: slice, rows: Rows, wanted: Ints | None) -> tuple[Floats, Floats | None]:
         measured = scores[part], None if difficulty is None else difficulty[part]

@@ -87,3 +87,28 @@ def test_events(rng, events, mondrian):
     )
     found = look_ups(split.calibrator(events), replicates).values(queries, rows, None)
     np.testing.assert_array_equal(found, [r.predict(queries, rows)[0] for r in replicates])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_merged_folds(rng, n_classes):
+    classes, fold = np.arange(n_classes), np.repeat([0, 1, 2], N // 3)
+    scores = np.round(rng.dirichlet(np.ones(n_classes), N), 1)
+    data = Calibration(scores, rng.choice(classes, N), Rows(), fold)
+    make = recipe(classes).calibrator
+    replicates = [make(data.take(drawn(N, rng, data.group))) for _ in range(B)]
+    queries = np.round(rng.dirichlet(np.ones(n_classes), (QUERIES, 3)), 2)
+    explained = rng.integers(n_classes, size=QUERIES)
+    found = look_ups(make(data), replicates).values(queries, Rows(), explained)
+    for values, replicate in zip(found, replicates, strict=True):
+        every = replicate.predict_all(queries, Rows())[0]
+        np.testing.assert_allclose(values, every[np.arange(QUERIES), explained], atol=1e-14)
+
+
+def test_merged_residuals(rng):
+    fold = np.repeat([0, 1, 2], N // 3)
+    data = Calibration(rng.normal(size=N), rng.normal(size=N), Rows(), fold)
+    make = recipe(None).calibrator
+    replicates = [make(data.take(drawn(N, rng, data.group))) for _ in range(B)]
+    queries = rng.normal(size=(QUERIES, 3))
+    found = look_ups(make(data), replicates).values(queries, Rows(), None)
+    np.testing.assert_array_equal(found, [r.predict(queries, Rows())[0] for r in replicates])

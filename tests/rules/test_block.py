@@ -26,6 +26,7 @@ class SmoothPlan:
     keeps_regions: bool = False
     replicates: object = None
     n_classes: int = 0
+    score_shape: tuple = ()
 
     @property
     def model(self):
