@@ -60,6 +60,7 @@ from ce_parallel.utils import (
     encoded,
     estimator_scores,
     kept_features,
+    score_verb,
     seed_of,
 )
 
@@ -105,8 +106,9 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : estimator
-        A scikit-learn classifier with ``predict_proba``, or a regressor; a Pipeline or a
-        `FrozenEstimator` around a fitted one are accepted.
+        A scikit-learn classifier or regressor; a Pipeline or a `FrozenEstimator` around a fitted
+        one are accepted. Of a classifier without ``predict_proba`` the ``decision_function`` is
+        calibrated, of several classes one against the rest: only the order of scores matters.
     cv : int, splitter, iterable or None, default=5
         Folds whose out-of-fold scores calibrate the model that is refitted on all rows: an int
         (shuffled, seeded; stratified for classifiers) or anything that partitions the rows. With
@@ -127,14 +129,14 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     difficulty : object or None, default=None
         Its ``apply(X)`` returns how difficult rows are, array of shape (n,): positive for
         regressors, whose intervals become wider in proportion; from 0 to 1 for classifiers, whose
-        scores are drawn towards one half. For example a fitted crepes ``DifficultyEstimator``.
+        probabilities are drawn towards one half (decision values have no such middle). For example a fitted crepes ``DifficultyEstimator``.
     normalization : {"scale", "simplex", "coherence", "none"}, default="scale"
         How probabilities of more than two classes are brought into line.
     interval_summary : {"regularized_mean", "mean", "lower", "upper"}, default="regularized_mean"
         How the two probabilities of Venn-Abers prediction become one.
     score_rounding : {"consistent", "oracle"}, default="consistent"
-        Round scores to 4 decimals at calibration and prediction, or at calibration only, as
-        calibrated-explanations 1.0.2 does.
+        Round probabilities to 4 decimals at calibration and prediction, or at calibration only, as
+        calibrated-explanations 1.0.2 does. Decision values, whose scale can be any, are not rounded.
     parallel_config : ParallelConfig or None, default=None
         How work is executed; None means the defaults. ``set_params(parallel_config__...)`` works
         in both cases.
@@ -356,6 +358,14 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             check_labels(y, classes)
         if scores is None:  # of a copy: the reference rows stay what they are
             scores = estimator_scores(self.estimator_, self._columns.restore(X.copy()), classes)
+        decimals = SCORE_DECIMALS[self.score_rounding]
+        if score_verb(self.estimator_, classes) == "decision_function":
+            decimals = None, None
+            if self.difficulty is not None:
+                raise ValueError(
+                    "difficulty draws probabilities towards one half. Got an estimator that has "
+                    f"decision values only, {self.estimator!r}. Wrap it in CalibratedClassifierCV."
+                )
         difficulty = None
         if self.difficulty is not None:
             difficulty = difficulty_of(self.difficulty, X.copy())
@@ -368,7 +378,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         calibration = Calibration(scores, y, known)
         recipe = Recipe(
             classes,
-            SCORE_DECIMALS[self.score_rounding],
+            decimals,
             self.interval_summary,
             self.normalization,
             seed_of(self.random_state),

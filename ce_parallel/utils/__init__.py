@@ -24,6 +24,7 @@ from ce_parallel.utils._sklearn import (
     estimator_scores,
     fill_random_states,
     safe_indexing,
+    score_verb,
 )
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "fill_random_states",
     "is_frame",
     "kept_features",
-    "seed_of",
     "safe_indexing",
+    "score_verb",
+    "seed_of",
 ]

@@ -20,13 +20,18 @@ def draw_seed(random_state: Any) -> int:
 
 
 def check_estimator(estimator: Any) -> None:
-    """Raise a TypeError unless `estimator` can be calibrated."""
+    """Raise a TypeError unless `estimator` can be calibrated.
+
+    Asks its class, too, whether it has scores: some estimators know only when they are fitted.
+    """
     if is_classifier(estimator):
-        if not hasattr(estimator, "predict_proba"):
+        verbs = "predict_proba", "decision_function"
+        if not any(
+            hasattr(asked, verb) for asked in (estimator, type(estimator)) for verb in verbs
+        ):
             raise TypeError(
-                "A classifier must have predict_proba to be calibrated. Got "
-                f"{estimator!r}, which has none. Wrap it in CalibratedClassifierCV, or turn "
-                "its probabilities on where it has such a parameter."
+                "A classifier must have predict_proba or decision_function to be calibrated. Got "
+                f"{estimator!r}, which has neither."
             )
     elif not is_regressor(estimator):
         raise TypeError(f"estimator must be a classifier or a regressor. Got {estimator!r}.")

@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
@@ -28,6 +29,7 @@ __all__ = [
     "estimator_scores",
     "fill_random_states",
     "safe_indexing",
+    "score_verb",
 ]
 
 
@@ -97,19 +99,22 @@ def estimator_scores(
         A fitted classifier or regressor.
     X : ndarray or DataFrame of shape (n, n_features)
     classes : ndarray of shape (n_classes,) or None
-        The classes whose probabilities are wanted, ascending; None for regressors. The probability
-        of a class that the estimator has not seen is 0.
+        The classes whose scores are wanted, ascending; None for regressors. The score of a class
+        that the estimator has not seen is below all others: 0 among probabilities, else -inf.
 
     Returns
     -------
     ndarray of shape (n,) or (n, n_classes)
+        Targets, probabilities, or decision values; those of two classes are (-d, d).
 
     Raises
     ------
+    TypeError
+        If a classifier has neither probabilities nor decision values.
     ValueError
         If the estimator returns NaN, infinity, or another shape than it should.
     """
-    verb = "predict" if classes is None else "predict_proba"
+    verb = score_verb(estimator, classes)
     with joblib.parallel_config(backend="sequential"):
         predicted = np.asarray(getattr(estimator, verb)(X), dtype=np.float64)
     if classes is None:
@@ -117,6 +122,8 @@ def estimator_scores(
         predicted = predicted.reshape(expected) if predicted.shape == (len(X), 1) else predicted
     else:
         expected = (len(X), len(estimator.classes_))
+        if verb == "decision_function":
+            predicted = _one_per_class(estimator, predicted)
     if predicted.shape != expected or not np.isfinite(predicted).all():
         got = "NaN or infinity" if predicted.shape == expected else f"shape {predicted.shape}"
         raise ValueError(
@@ -124,9 +131,52 @@ def estimator_scores(
         )
     if classes is None or np.array_equal(estimator.classes_, classes):
         return predicted
-    scores = np.zeros((len(X), len(classes)))
+    scores = np.full((len(X), len(classes)), 0.0 if verb == "predict_proba" else -np.inf)
     scores[:, np.searchsorted(classes, estimator.classes_)] = predicted
     return scores
+
+
+def score_verb(estimator: Any, classes: NDArray[Any] | None) -> str:
+    """Name of the method whose output is calibrated; decision values stand in for probabilities."""
+    verbs = ["predict"] if classes is None else ["predict_proba", "decision_function"]
+    for verb in verbs:
+        if hasattr(estimator, verb):
+            return verb
+    raise TypeError(
+        f"An estimator must have {' or '.join(verbs)} to be calibrated. Got {estimator!r}, which "
+        "has none once it is fitted."
+    )
+
+
+def _one_per_class(estimator: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn decision values into one column per class.
+
+    Raises
+    ------
+    ValueError
+        If they compare pairs of classes: of three classes there are as many pairs, so that the
+        shape does not tell.
+    """
+    if values.ndim == 1:
+        return np.stack([-values, values], axis=1)
+    last = estimator
+    while inner := _inside(last):
+        last = inner
+    if getattr(last, "decision_function_shape", None) == "ovo":
+        raise ValueError(
+            "Decision values must be one per class, not one per pair of classes. Set "
+            f"decision_function_shape='ovr' in {last!r}."
+        )
+    return values
+
+
+def _inside(estimator: Any) -> Any:
+    """The estimator that decides in a Pipeline, a frozen estimator or a search; else None."""
+    if hasattr(estimator, "steps"):
+        return estimator.steps[-1][1]
+    if isinstance(estimator, FrozenEstimator):
+        return estimator.estimator
+    return getattr(estimator, "best_estimator_", None)
 
 
 def fill_random_states(estimator: Any, seed: np.random.SeedSequence) -> Any:
