@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -59,7 +60,9 @@ from ce_parallel.utils import (
     draw_seed,
     encoded,
     estimator_scores,
+    in_config,
     kept_features,
+    route_fit,
     score_verb,
     seed_of,
 )
@@ -129,14 +132,15 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     difficulty : object or None, default=None
         Its ``apply(X)`` returns how difficult rows are, array of shape (n,): positive for
         regressors, whose intervals become wider in proportion; from 0 to 1 for classifiers, whose
-        probabilities are drawn towards one half (decision values have no such middle). For example a fitted crepes ``DifficultyEstimator``.
+        probabilities are drawn towards one half (decision values have no such middle). For example
+        a fitted crepes ``DifficultyEstimator``.
     normalization : {"scale", "simplex", "coherence", "none"}, default="scale"
         How probabilities of more than two classes are brought into line.
     interval_summary : {"regularized_mean", "mean", "lower", "upper"}, default="regularized_mean"
         How the two probabilities of Venn-Abers prediction become one.
     score_rounding : {"consistent", "oracle"}, default="consistent"
         Round probabilities to 4 decimals at calibration and prediction, or at calibration only, as
-        calibrated-explanations 1.0.2 does. Decision values, whose scale can be any, are not rounded.
+        calibrated-explanations 1.0.2 does. Decision values, of any scale, are not rounded.
     parallel_config : ParallelConfig or None, default=None
         How work is executed; None means the defaults. ``set_params(parallel_config__...)`` works
         in both cases.
@@ -242,12 +246,24 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
         return tags
 
+    def get_metadata_routing(self):
+        """Say who asks for which metadata: the explainer itself, the estimator and the splitter."""
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        router.add(
+            estimator=self.estimator,
+            method_mapping=MethodMapping().add(caller="fit", callee="fit"),
+        )
+        return router.add(
+            splitter=self.cv if hasattr(self.cv, "split") else None,
+            method_mapping=MethodMapping().add(caller="fit", callee="split"),
+        )
+
     def __sklearn_is_fitted__(self):
         return hasattr(self, "estimator_")
 
     # -- fit and calibrate ------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any, *, mondrian: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any, *, mondrian: ArrayLike | None = None, **fit_params: Any) -> Self:
         """Fit the estimator on all rows and, unless ``cv=None``, calibrate it on folds.
 
         Parameters
@@ -259,6 +275,10 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         mondrian : array-like of shape (n,) or None, default=None
             Mondrian categories of the rows, instead of those of the parameter `mondrian`. Every
             other verb then needs them, too.
+        **fit_params
+            With metadata routing, what the estimator and the splitter `cv` request. Without it,
+            ``groups`` goes to the splitter and everything else to the ``fit`` of the estimator. Of
+            what holds one entry per row, such as ``sample_weight``, each fold gets its own part.
 
         Returns
         -------
@@ -267,7 +287,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
 
         Notes
         -----
-        A `FrozenEstimator` is not fitted; all rows calibrate it.
+        A `FrozenEstimator` is not fitted; all rows calibrate it. Weights shape the model alone:
+        calibration counts each row once.
         """
         self._validate_params()
         check_sample_percentiles(self.sample_percentiles)
@@ -282,6 +303,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             return self if self.cv is None else self._freeze(numbers, y, labels)
         if is_classifier(self.estimator):
             self.classes_ = classes_of(y)
+        to_fit, to_split = route_fit(self, fit_params)
         folds = list(
             plan_folds(
                 self.cv,
@@ -289,13 +311,13 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
                 y,
                 classification=is_classifier(self.estimator),
                 seed=draw_seed(self.random_state),
+                split_params=to_split,
             )
         )
-        data = FoldData(self.estimator, rows, y, getattr(self, "classes_", None))
+        data = FoldData(self.estimator, rows, y, getattr(self, "classes_", None), to_fit)
+        workload = Workload(name="fit", n_tasks=len(folds))
         with self._watched(), acquire_executor(config) as executor:
-            results = executor.map(
-                run_fold, folds, shared=data, workload=Workload(name="fit", n_tasks=len(folds))
-            )
+            results = executor.map(in_config(run_fold), folds, shared=data, workload=workload)
             estimator = next(results)
             scores = np.empty((len(y), *np.shape(getattr(self, "classes_", 0.0))))
             for fold, held_out_scores in zip(folds[1:], results, strict=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import joblib
@@ -11,19 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from ce_parallel.utils import estimator_scores, fill_random_states, safe_indexing
+from ce_parallel.utils import estimator_scores, fill_random_states, params_of_rows, safe_indexing
 
 Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
 class FoldData:
-    """What every fold shares: the unfitted estimator, the rows, and the classes."""
+    """What every fold shares: the unfitted estimator, the rows, the classes, parameters of fit."""
 
     estimator: Any
     X: Any
     y: NDArray[Any]
     classes: NDArray[Any] | None = None
+    fit_params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +43,22 @@ def run_fold(data: FoldData, fold: Fold) -> Any:
     # A copy in every case: some estimators write into what they are given.
     X = data.X.copy() if fold.train is None else safe_indexing(data.X, fold.train)
     y = data.y.copy() if fold.train is None else data.y[fold.train]
+    every = np.arange(len(data.y)) if fold.train is None else fold.train
     with joblib.parallel_config(backend="sequential"):
-        estimator.fit(X, y)
+        estimator.fit(X, y, **params_of_rows(data.X, data.fit_params, every))
     if fold.held_out is None:
         return estimator
     return estimator_scores(estimator, safe_indexing(data.X, fold.held_out), data.classes)
 
 
 def plan_folds(
-    cv: Any, X: Any, y: NDArray[Any], *, classification: bool, seed: int
+    cv: Any,
+    X: Any,
+    y: NDArray[Any],
+    *,
+    classification: bool,
+    seed: int,
+    split_params: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Fold]:
     """Yield the fit on all rows, then (unless `cv` is None) one fold per split.
 
@@ -65,7 +74,10 @@ def plan_folds(
         return
     everything = np.arange(len(y))
     splitter = _splitter(cv, y, classification=classification, seed=seed)
-    splits = [(everything[train], everything[test]) for train, test in splitter.split(X, y)]
+    splits = [
+        (everything[train], everything[test])
+        for train, test in splitter.split(X, y, **split_params)
+    ]
     _check_partition(cv, splits, len(y))
     for (train, held_out), child in zip(splits, seeds.spawn(len(splits)), strict=True):
         yield Fold(child, train, held_out)
@@ -79,7 +91,7 @@ def _check_partition(cv: Any, splits: list[tuple[Ints, Ints]], n: int) -> None:
         raise ValueError(
             "cv must hold out every row exactly once, so that each gets one out-of-fold score. Got "
             f"{cv!r}, which holds out rows between {times.min()} and {times.max()} times. Use "
-            "KFold or StratifiedKFold, or for groups list(GroupKFold(5).split(X, y, groups))."
+            "KFold or StratifiedKFold, or for groups GroupKFold and fit(X, y, groups=groups)."
         )
     if any(np.isin(test, train).any() for train, test in splits):
         raise ValueError(f"cv must not fit on rows that it holds out. Got {cv!r}, which does.")

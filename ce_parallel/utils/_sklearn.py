@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import joblib
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context, get_config
 from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing as safe_indexing
+from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
     check_array,
     check_X_y,
 )
+from sklearn.utils.validation import _check_method_params as params_of_rows
 
 from ce_parallel.utils._columns import Columns, is_frame
 
@@ -28,6 +34,9 @@ __all__ = [
     "encoded",
     "estimator_scores",
     "fill_random_states",
+    "in_config",
+    "params_of_rows",
+    "route_fit",
     "safe_indexing",
     "score_verb",
 ]
@@ -193,3 +202,35 @@ def fill_random_states(estimator: Any, seed: np.random.SeedSequence) -> Any:
     return estimator.set_params(
         **{key: int(value) for key, value in zip(open_keys, seeds, strict=True)}
     )
+
+
+def in_config(task: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a task run under scikit-learn's configuration of this thread, wherever it runs."""
+    return partial(_under, get_config(), task)
+
+
+def _under(config: dict[str, Any], task: Callable[..., Any], *arguments: Any) -> Any:
+    with config_context(**config):
+        return task(*arguments)
+
+
+def route_fit(explainer: Any, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide parameters of `fit` among the estimator and the splitter.
+
+    Raises
+    ------
+    TypeError
+        If the estimator does not accept one of them, or, with metadata routing, nobody asks for it.
+    """
+    given = {name: value for name, value in params.items() if value is not None}
+    if given and _routing_enabled():
+        routed = process_routing(explainer, "fit", **given)
+        return dict(routed["estimator"]["fit"]), dict(routed["splitter"]["split"])
+    to_split = {name: given.pop(name) for name in ["groups"] if name in given}
+    if not given:
+        return given, to_split
+    accepted = inspect.signature(explainer.estimator.fit).parameters
+    unknown = sorted(given.keys() - accepted.keys())
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        raise TypeError(f"fit of {explainer.estimator!r} does not accept {unknown}.")
+    return given, to_split
