@@ -380,7 +380,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             check_labels(y, classes)
         if scores is None:  # of a copy: the reference rows stay what they are
             scores = estimator_scores(self.estimator_, self._columns.restore(X.copy()), classes)
-        decimals = SCORE_DECIMALS[self.score_rounding]
+        decimals: tuple[int | None, int | None] = SCORE_DECIMALS[self.score_rounding]
         if score_verb(self.estimator_, classes) == "decision_function":
             decimals = None, None
             if self.difficulty is not None:

@@ -86,6 +86,15 @@ class Plans:
     _kept: dict[Any, ExplanationPlan] = field(default_factory=dict)
     _fast: dict[Any, FastPlan] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Dictionaries become lists of pairs: skops knows none with tuples as keys."""
+        pairs = {name: list(getattr(self, name).items()) for name in ("_kept", "_fast")}
+        return {**self.__dict__, **pairs}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        dictionaries = {name: dict(state[name]) for name in ("_kept", "_fast")}
+        self.__dict__.update(state | dictionaries)
+
     def model_of(self, events: Floats | None) -> CalibratedModel:
         """Return the calibrated model, of events of shape (n_events, 2) where there are any."""
         if events is None:
