@@ -35,10 +35,22 @@ class Fold:
     seed: np.random.SeedSequence
     train: Ints | None = None
     held_out: Ints | None = None
+    name: str = "all rows"
 
 
 def run_fold(data: FoldData, fold: Fold) -> Any:
-    """Fit one model; return its scores of the held-out rows, or the model itself."""
+    """Fit one model; return its scores of the held-out rows, or the model itself.
+
+    An error of the estimator is raised as it is, with a note that names the fold.
+    """
+    try:
+        return _fit_and_score(data, fold)
+    except Exception as error:
+        error.add_note(f"This happened in the fit on {fold.name}.")
+        raise
+
+
+def _fit_and_score(data: FoldData, fold: Fold) -> Any:
     estimator = fill_random_states(clone(data.estimator), fold.seed)
     # A copy in every case: some estimators write into what they are given.
     X = data.X.copy() if fold.train is None else safe_indexing(data.X, fold.train)
@@ -79,8 +91,8 @@ def plan_folds(
         for train, test in splitter.split(X, y, **split_params)
     ]
     _check_partition(cv, splits, len(y))
-    for (train, held_out), child in zip(splits, seeds.spawn(len(splits)), strict=True):
-        yield Fold(child, train, held_out)
+    for k, (train, held_out) in enumerate(splits, 1):
+        yield Fold(seeds.spawn(1)[0], train, held_out, f"fold {k} of {len(splits)}")
 
 
 def _check_partition(cv: Any, splits: list[tuple[Ints, Ints]], n: int) -> None:
