@@ -124,7 +124,7 @@ def test_processes_give_the_same_bits(name, data):
 def test_missing_values_and_categories_of_a_frame(kind, data):
     pandas = pytest.importorskip("pandas")
     X, y = data
-    frame = pandas.DataFrame(X, columns=list("abcd"))
+    frame = pandas.DataFrame(X.copy(), columns=list("abcd"))
     frame.loc[::7, "a"] = np.nan
     frame["colour"] = pandas.Categorical(np.where(y ^ (X[:, 3] > 1.5), "red", "blue"))
     frame.loc[::9, "colour"] = np.nan

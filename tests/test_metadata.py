@@ -15,7 +15,7 @@ from sklearn.utils import get_tags
 
 from ce_parallel import ParallelCalibratedExplainer, explain_pipeline
 
-STRATEGIES = ["serial", "threads", "processes", "joblib"]
+STRATEGIES = ["serial", "threads", "processes", pytest.param("joblib", marks=pytest.mark.slow)]
 
 
 def make(estimator, preferred="serial", **parameters):
