@@ -2,6 +2,7 @@
 
 _explainer      ParallelCalibratedExplainer: fit, calibrate, predict, explain
 _pipeline       explain_pipeline: explain with a Pipeline whose last step is an explainer
+_throughput     explanation_throughput: a scorer for searches over parallel_config
 _folds          fold tasks of fit
 _plan           ExplanationPlan: frozen state that crosses to workers
 _fast           a calibrator per feature, for fast explanations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ce_parallel._explainer import ParallelCalibratedExplainer
     from ce_parallel._explanations import Explanations
     from ce_parallel._pipeline import explain_pipeline
+    from ce_parallel._throughput import explanation_throughput
     from ce_parallel.exceptions import (
         CancelledError,
         FallbackWarning,
@@ -66,6 +68,7 @@ __all__ = [
     "Workload",
     "__version__",
     "explain_pipeline",
+    "explanation_throughput",
     "observe",
     "parallel_backend",
     "register_joblib_backend",

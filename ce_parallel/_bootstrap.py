@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ce_parallel._folds import FoldData, fit_clone
-from ce_parallel._plan import CalibratedModel
+from ce_parallel._plan import CalibratedModel, reshaped
 from ce_parallel.calibration import (
     Calibration,
     EventSplit,
@@ -27,7 +27,7 @@ from ce_parallel.calibration import (
     look_ups,
 )
 from ce_parallel.executor import ParallelExecutor, Workload
-from ce_parallel.utils import estimator_scores, safe_indexing
+from ce_parallel.utils import Columns, estimator_scores, in_config, safe_indexing
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -55,7 +55,7 @@ def draw(groups: NDArray[np.integer] | None, n: int, rng: np.random.Generator) -
 def run(task: Any, data: Any, items: list[Any], executor: ParallelExecutor) -> Any:
     """Run a task of this module once per replicate, in order."""
     workload = Workload(name="bootstrap", n_tasks=len(items))
-    return list(executor.map(task, items, shared=data, workload=workload))
+    return list(executor.map(in_config(task), items, shared=data, workload=workload))
 
 
 # -- replicates of the calibration --------------------------------------------------------------
@@ -108,6 +108,10 @@ class CalibrationReplicates:
             fitted = [split.calibrator(events) for split in fitted]
         return cls(look_ups(calibrator, fitted), len(seeds))
 
+    def knowing(self, columns: Columns) -> CalibrationReplicates:
+        """Return these: they score nothing themselves."""
+        return self
+
     def values(
         self,
         X: Floats,
@@ -152,6 +156,29 @@ class Refitted:
     rows: Ints
     scores: Floats
 
+    def calibration(
+        self, model: CalibratedModel, y: NDArray[Any], known: Rows, used: Ints
+    ) -> Calibration:
+        """Return those rows that are among the `used` ones, which `y` and `known` describe.
+
+        Raises
+        ------
+        ValueError
+            If they lack a Mondrian category.
+        """
+        there = np.isin(self.rows, used)
+        index = np.searchsorted(used, self.rows[there])
+        found = known.take(index)
+        if known.category is not None:
+            lacking = np.setdiff1d(known.category, found.category)  # type: ignore[arg-type]
+            if len(lacking):
+                raise ValueError(
+                    "bootstrap='estimator' calibrates a replicate on the rows that it did not "
+                    f"draw. One of them drew all rows of Mondrian category {lacking[0]}: give more "
+                    "rows, or use bootstrap='calibration'."
+                )
+        return reshaped(Calibration(self.scores[there], y[index], found), model)
+
 
 def refit(data: FoldData, seed: np.random.SeedSequence) -> Refitted:
     """Fit a clone on resampled rows, of each class as many as there are, and score the others.
@@ -180,7 +207,7 @@ class NewRows:
     """Rows that calibrate refitted estimators anew: `X` as they expect it, Mondrian categories."""
 
     X: Any
-    category: Ints | None
+    category: NDArray[np.integer] | None
     classes: NDArray[Any] | None
 
 
@@ -237,6 +264,10 @@ class EstimatorReplicates:
                 )
             )
         return cls(tuple(models))
+
+    def knowing(self, columns: Columns) -> EstimatorReplicates:
+        """Return replicates that know other values of categorical features."""
+        return EstimatorReplicates(tuple(replace(m, columns=columns) for m in self.models))
 
     def values(
         self,

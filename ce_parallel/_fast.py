@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from ce_parallel._plan import CalibratedModel, EnsembleModel
 from ce_parallel.calibration import Calibration, Recipe, group_rows
 from ce_parallel.rules import Grid, Tile, TileResult, TileShape, block_rows
+from ce_parallel.utils import Columns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
@@ -252,6 +253,10 @@ class FastPlan:
         """Return the plan of events, ndarray of shape (n_events, 2), from one of splits."""
         calibrators = {f: split.calibrator(events) for f, split in self.calibrators.items()}
         return replace(self, model=model, calibrators=calibrators)
+
+    def knowing(self, columns: Columns) -> FastPlan:
+        """Return a plan that knows other values of categorical features."""
+        return replace(self, model=replace(self.model, columns=columns))
 
     def shape(self, features: Ints) -> TileShape:
         """Cut by the number of columns, classes and estimators; a tile holds all features."""

@@ -5,9 +5,10 @@ plan_folds --> run_fold, one task each --> HeldOut: scores of rows by models tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import joblib
@@ -15,19 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from ce_parallel.utils import estimator_scores, fill_random_states, safe_indexing
+from ce_parallel.utils import estimator_scores, fill_random_states, params_of_rows, safe_indexing
 
 Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
 class FoldData:
-    """What every fold shares: the unfitted estimator, the rows, and the classes."""
+    """What every fold shares: the unfitted estimator, the rows, the classes, parameters of fit."""
 
     estimator: Any
     X: Any
     y: NDArray[Any]
     classes: NDArray[Any] | None = None
+    fit_params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,7 @@ class Fold:
     train: Ints | None = None
     held_out: Ints | None = None
     keep: bool = False
+    name: str = "all rows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +71,19 @@ class HeldOut:
 
 
 def run_fold(data: FoldData, fold: Fold) -> tuple[Any, NDArray[np.float64] | None]:
-    """Fit one model; return it, where it is wanted, and its scores of the held-out rows."""
-    estimator = fit_clone(data, fold.train, fold.seed)
-    scores = None
-    if fold.held_out is not None:
-        scores = estimator_scores(estimator, safe_indexing(data.X, fold.held_out), data.classes)
+    """Fit one model; return it, where it is wanted, and its scores of the held-out rows.
+
+    An error of the estimator is raised as it is, with a note that names the fold.
+    """
+    try:
+        estimator = fit_clone(data, fold.train, fold.seed)
+        scores = None
+        if fold.held_out is not None:
+            X = safe_indexing(data.X, fold.held_out)
+            scores = estimator_scores(estimator, X, data.classes)
+    except Exception as error:
+        error.add_note(f"This happened in the fit on {fold.name}.")
+        raise
     return estimator if fold.keep else None, scores
 
 
@@ -82,13 +93,21 @@ def fit_clone(data: FoldData, train: Ints | None, seed: np.random.SeedSequence) 
     # A copy in every case: some estimators write into what they are given.
     X = deepcopy(data.X) if train is None else safe_indexing(data.X, train)
     y = data.y.copy() if train is None else data.y[train]
+    every = np.arange(len(data.y)) if train is None else train
     with joblib.parallel_config(backend="sequential"):
-        estimator.fit(X, y)
+        estimator.fit(X, y, **params_of_rows(data.X, data.fit_params, every))
     return estimator
 
 
 def plan_folds(
-    cv: Any, X: Any, y: NDArray[Any], *, classification: bool, ensemble: bool, seed: int
+    cv: Any,
+    X: Any,
+    y: NDArray[Any],
+    *,
+    classification: bool,
+    ensemble: bool,
+    seed: int,
+    split_params: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Fold]:
     """Yield the fit on all rows, then (unless `cv` is None) one fold per split.
 
@@ -108,15 +127,19 @@ def plan_folds(
         return
     everything = np.arange(len(y))
     splitter = _splitter(cv, y, classification=classification, seed=seed)
-    splits = [(everything[train], everything[test]) for train, test in splitter.split(X, y)]
+    splits = [
+        (everything[train], everything[test])
+        for train, test in splitter.split(X, y, **split_params)
+    ]
     if ensemble:
         _check_not_empty(cv, splits)
     else:
         _check_partition(cv, splits, len(y))
     if any(np.isin(test, train).any() for train, test in splits):
         raise ValueError(f"cv must not fit on rows that it holds out. Got {cv!r}, which does.")
-    for (train, held_out), child in zip(splits, seeds.spawn(len(splits)), strict=True):
-        yield Fold(child, train, held_out, keep=ensemble)
+    for k, (train, held_out) in enumerate(splits, 1):
+        name = f"fold {k} of {len(splits)}"
+        yield Fold(seeds.spawn(1)[0], train, held_out, keep=ensemble, name=name)
 
 
 def _check_not_empty(cv: Any, splits: list[tuple[Ints, Ints]]) -> None:
@@ -136,7 +159,7 @@ def _check_partition(cv: Any, splits: list[tuple[Ints, Ints]], n: int) -> None:
         raise ValueError(
             "cv must hold out every row exactly once, so that each gets one out-of-fold score. Got "
             f"{cv!r}, which holds out rows between {times.min()} and {times.max()} times. Use "
-            "KFold or StratifiedKFold, or for groups list(GroupKFold(5).split(X, y, groups)); or "
+            "KFold or StratifiedKFold, or for groups GroupKFold and fit(X, y, groups=groups); or "
             "ensemble=True, which merges any folds."
         )
 

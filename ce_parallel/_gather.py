@@ -28,6 +28,7 @@ from ce_parallel.rules import (
     make_tiles,
     ranges,
 )
+from ce_parallel.utils import in_config
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
@@ -144,7 +145,7 @@ def fit_features(data: FastData, executor: ParallelExecutor) -> dict[int, Any]:
         n_tasks=len(data.features),
         payload_bytes=8 * len(data.X) * data.augmentation.scale_factor,
     )
-    fitted = executor.map(fit_feature, data.columns(), shared=data, workload=workload)
+    fitted = executor.map(in_config(fit_feature), data.columns(), shared=data, workload=workload)
     return dict(zip(data.features.tolist(), fitted, strict=True))
 
 
@@ -197,7 +198,7 @@ def explain_rows(
         name="explain", n_tasks=len(tiles), payload_bytes=max(tile.rows.nbytes for tile in tiles)
     )
     n_classes = 1 if explained is None else explained.shape[1]
-    results = executor.map(task, tiles, shared=plan, workload=workload)
+    results = executor.map(in_config(task), tiles, shared=plan, workload=workload)
     found = Found(
         plan,
         rows,

@@ -17,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ce_parallel._version import __version__
-from ce_parallel.calibration import Rows, reshape_scores
+from ce_parallel.calibration import Calibration, Rows, reshape_scores
 from ce_parallel.rules import Grid
-from ce_parallel.utils import Columns, estimator_scores
+from ce_parallel.utils import Columns, estimator_scores, score_verb
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
+
+
+MOST_DIFFICULT = 1.1  # for a classifier: 1, and the little that estimators of difficulty add
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +70,46 @@ class CalibratedModel:
         """Shape of the scores of one row."""
         return () if self.classes is None else (len(self.classes),)
 
+    @property
+    def verb(self) -> str:
+        """Name of the method of the estimator whose output is calibrated."""
+        return score_verb(self.estimator, self.classes)
+
+    def difficulty_of(self, X: Floats) -> Floats | None:
+        """Return how difficult rows are, ndarray of shape (n,), where somebody says so.
+
+        Raises
+        ------
+        ValueError
+            If that is not one number per row: positive ones for a regressor, from 0 to about 1
+            for a classifier.
+        """
+        if self.difficulty is None:
+            return None
+        found = np.asarray(self.difficulty.apply(X))
+        regression = self.classes is None
+        if found.shape == (len(X),) and found.dtype.kind in "fiub":
+            found = found.astype(np.float64)
+            fine = (
+                (found > 0) & (found < np.inf)
+                if regression
+                else (found >= 0) & (found <= MOST_DIFFICULT)
+            )
+            if fine.all():
+                return found
+        wanted = "positive numbers" if regression else f"numbers from 0 to {MOST_DIFFICULT}"
+        raise ValueError(
+            f"difficulty.apply must return {wanted}, of shape ({len(X)},). Got {found!r} from "
+            f"{self.difficulty!r}."
+        )
+
     def score(self, X: Floats) -> Floats:
         """Scores of rows of numbers, ndarray of shape (n, *score_shape)."""
         return estimator_scores(self.estimator, self.columns.restore(X), self.classes)
 
     def measure(self, X: Floats) -> tuple[Floats, Floats | None]:
         """Return the estimator's scores of rows of numbers, and how difficult they are."""
-        difficulty = None if self.difficulty is None else difficulty_of(self.difficulty, X)
+        difficulty = self.difficulty_of(X)
         scores = self.score(X)
         if difficulty is None or self.classes is None:
             return scores, difficulty
@@ -157,6 +193,11 @@ class EnsembleModel(CalibratedModel):
         """Shape of the scores of one row."""
         return (len(self.estimator), *super().score_shape)
 
+    @property
+    def verb(self) -> str:
+        """Name of the method of the estimators whose output is calibrated."""
+        return self.member(0).verb
+
     def score(self, X: Floats) -> Floats:
         """Scores of rows by every estimator, ndarray of shape (n, K) or (n, K, n_classes)."""
         # A copy for each: some estimators write into what they are given.
@@ -189,19 +230,15 @@ class ExplanationPlan:
     keeps_regions: bool = False
     replicates: Any = None
 
+    def knowing(self, columns: Columns) -> ExplanationPlan:
+        """Return a plan that knows other values of categorical features."""
+        replicates = None if self.replicates is None else self.replicates.knowing(columns)
+        return replace(self, model=replace(self.model, columns=columns), replicates=replicates)
 
-def difficulty_of(estimator: Any, X: Floats) -> Floats:
-    """Return how difficult rows are, ndarray of shape (n,).
 
-    Raises
-    ------
-    ValueError
-        If `estimator` does not say so in finite numbers, one per row.
-    """
-    difficulty = np.asarray(estimator.apply(X), dtype=np.float64)
-    if difficulty.shape != (len(X),) or not np.isfinite(difficulty).all():
-        raise ValueError(
-            f"difficulty.apply must return finite numbers of shape ({len(X)},). Got shape "
-            f"{difficulty.shape} from {estimator!r}."
-        )
-    return difficulty
+def reshaped(rows: Calibration, model: CalibratedModel) -> Calibration:
+    """Rows as a calibrator wants them: a classifier's difficulty reshapes its scores."""
+    if rows.known.difficulty is None or model.classes is None:
+        return rows
+    scores = reshape_scores(rows.scores, rows.known.difficulty)
+    return replace(rows, scores=scores, known=replace(rows.known, difficulty=None))

@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ce_parallel._bootstrap import CalibrationData, CalibrationReplicates, EstimatorReplicates
+from ce_parallel._bootstrap import (
+    CalibrationData,
+    CalibrationReplicates,
+    EstimatorReplicates,
+    seeds_of,
+)
 from ce_parallel._fast import Augmentation, FastData, FastPlan, varying
 from ce_parallel._gather import fit_features
 from ce_parallel._plan import CalibratedModel, ExplanationPlan
@@ -80,8 +85,10 @@ class Plans:
     row : ndarray of shape (n,)
         Number of the reference row that each calibration row is: a row that several folds held
         out calibrates in each.
-    seeds : list of SeedSequence
-        One per bootstrap replicate.
+    categories : ndarray of shape (n_categories,) or None
+        Labels of the Mondrian categories, ascending.
+    n_bootstraps : int
+        Number of bootstrap replicates.
     refitted : list of (estimator, Calibration)
         Replicates of the estimator, with the rows that calibrate each; empty: of the calibration.
     """
@@ -91,12 +98,22 @@ class Plans:
     calibration: Calibration
     reference: Reference
     row: NDArray[np.integer]
-    seeds: list[np.random.SeedSequence] = field(default_factory=list)
+    categories: NDArray[Any] | None = None
+    n_bootstraps: int = 0
     refitted: list[tuple[Any, Calibration]] = field(default_factory=list)
     _split: EventSplit | MergedEventSplit | None = None
     _grids: dict[str, Grid] = field(default_factory=dict)
     _kept: dict[Any, ExplanationPlan] = field(default_factory=dict)
     _fast: dict[Any, FastPlan] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Dictionaries become lists of pairs: skops knows none with tuples as keys."""
+        pairs = {name: list(getattr(self, name).items()) for name in ("_kept", "_fast")}
+        return {**self.__dict__, **pairs}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        dictionaries = {name: dict(state[name]) for name in ("_kept", "_fast")}
+        self.__dict__.update(state | dictionaries)
 
     def model_of(self, events: Floats | None) -> CalibratedModel:
         """Return the calibrated model, of events of shape (n_events, 2) where there are any."""
@@ -121,7 +138,7 @@ class Plans:
             model,
             self._grid(kind),
             keeps_regions=kind == "alternative",
-            replicates=self._replicates(model, events, executor) if self.seeds else None,
+            replicates=self._replicates(model, events, executor) if self.n_bootstraps else None,
         )
         with _LOCK:
             while len(self._kept) >= KEPT_PLANS:
@@ -143,7 +160,8 @@ class Plans:
             return EstimatorReplicates.fit(model, self.refitted, self.recipe, events)
         split = None if events is None else self._split
         data = CalibrationData(self.recipe, self.calibration, split)
-        return CalibrationReplicates.fit(data, model.calibrator, events, self.seeds, executor)
+        seeds = seeds_of(self.recipe.seed, self.n_bootstraps)
+        return CalibrationReplicates.fit(data, model.calibrator, events, seeds, executor)
 
     def fast_plan(
         self, augmentation: Augmentation, events: Floats | None, executor: ParallelExecutor

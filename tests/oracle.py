@@ -204,7 +204,11 @@ def explain(predict, X, reference, edges, *, kind, categories=(), percentiles=(2
 
 
 def mean(triples):
-    return tuple(sum(numbers) / len(numbers) for numbers in zip(*triples, strict=True))
+    """Means of values, of lows and of highs; that of equal numbers is exact."""
+    return tuple(
+        numbers[0] if len(set(numbers)) == 1 else sum(numbers) / len(numbers)
+        for numbers in zip(*triples, strict=True)
+    )
 
 
 def same_place(one, other):

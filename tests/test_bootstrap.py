@@ -61,7 +61,7 @@ def replicated(explainer, X, explained):
     plan = explainer._plans.plan(explained.get("kind", "factual"), events, None)  # it is there
     event = np.zeros(len(X), dtype=int) if "threshold" in explained else None
     known = _block.Rows(
-        category=explainer._known(X, len(X), None).category,
+        category=explainer._known(X, len(X), None, explainer._plans).category,
         event=event,
     )
     classes = None
@@ -87,10 +87,16 @@ def replicated(explainer, X, explained):
                 tried = grid.values[slice(*grid.value_ptr[[region, region + 1]])]
                 rows = np.repeat(x[None], len(tried), axis=0)
                 rows[:, f] = tried
-                means.append(values(rows, i).mean(axis=1))
+                means.append(mean(values(rows, i)))
             if means:
-                weights[:, i, f] = base[:, i] - np.mean(means, axis=0)
+                weights[:, i, f] = base[:, i] - mean(np.transpose(means))
     return reported, base, weights
+
+
+def mean(values):
+    """Mean of each line; that of equal numbers is exact."""
+    equal = (values == values[:, :1]).all(axis=1)
+    return np.where(equal, values[:, 0], values.mean(axis=1))
 
 
 def top_five(weights):

@@ -25,6 +25,7 @@ from ce_parallel._conjoin import Source
 from ce_parallel.executor import ParallelExecutor
 from ce_parallel.rules import _block
 from tests import oracle
+from tests.reference import load_reference
 from tests.test_parity import CLASSIFIERS, REGRESSORS, TOLERANCE, both, explain_both, mixed, split
 
 MODES = {
@@ -135,7 +136,7 @@ def test_factual_as_the_reference(mode, sizes):
 @pytest.mark.filterwarnings("ignore")
 def test_several_classes_as_the_reference(kind):
     """With one value of each rule: of more, only the first combination is used there (Q6)."""
-    reference = pytest.importorskip("calibrated_explanations")
+    reference = load_reference()
     ours, X, cal = wine(sample_percentiles=(50,))
     theirs = reference.CalibratedExplainer(
         ours.estimator_.estimator,
@@ -388,7 +389,7 @@ def test_counter_of_several_classes_looks_at_the_winner():
 
 
 def test_filters_as_the_reference():
-    reference = pytest.importorskip("calibrated_explanations")
+    reference = load_reference()
     assert reference
     theirs, ours, X = prepared("two classes")
     expected, explanations = explain_both(theirs, ours, X[:4], "alternative")

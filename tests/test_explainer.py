@@ -3,25 +3,37 @@
 import copy
 import pickle
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, make_classification
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    VotingClassifier,
+)
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from ce_parallel import NotCalibratedError, ParallelCalibratedExplainer, _plan
 from ce_parallel.calibration import InductiveVennAbers
 
 SERIAL = {"parallel_config__preferred": "serial"}
+
+
+class ByHeart(ClassifierMixin, BaseEstimator):
+    """A classifier that has neither probabilities nor decision values."""
+
+    def fit(self, X, y):
+        raise AssertionError("it should not come to this")
 
 
 def make(estimator, **parameters):
@@ -398,12 +410,33 @@ REFUSED_FITS = {
         ValueError,
         "Input X contains infinity",
     ),
-    "no probabilities": (
-        LinearSVC(),
+    "no scores": (
+        VotingClassifier([("one", LinearSVC()), ("two", LinearSVC())]),
         {},
-        (np.zeros((9, 2)), np.arange(9) % 2),
+        (np.zeros((20, 2)), np.arange(20) % 2),
         TypeError,
-        r"must have predict_proba .* Got LinearSVC\(\), which has none. Wrap it in",
+        r"must have predict_proba or decision_function (.|\n)* which has none once it is fitted",
+    ),
+    "no scores whatever the parameters": (
+        ByHeart(),
+        {},
+        (np.zeros((20, 2)), np.arange(20) % 2),
+        TypeError,
+        r"must have predict_proba or decision_function .* Got ByHeart\(\), which has neither",
+    ),
+    "decision values of pairs": (
+        make_pipeline(SVC(decision_function_shape="ovo")),
+        {},
+        (np.arange(60.0).reshape(30, 2), np.arange(30) % 3),
+        ValueError,
+        r"one per class, not one per pair of classes. Set decision_function_shape='ovr' in SVC",
+    ),
+    "difficulty of decision values": (
+        LinearSVC(),
+        {"difficulty": SimpleNamespace(apply=lambda X: np.zeros(len(X)))},
+        (np.arange(40.0).reshape(20, 2), np.arange(20) % 2),
+        ValueError,
+        r"difficulty draws probabilities .* decision values only, LinearSVC\(\). Wrap",
     ),
     "no predictor": (
         StandardScaler(),

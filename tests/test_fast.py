@@ -18,6 +18,7 @@ from sklearn.model_selection import train_test_split
 
 from ce_parallel import ParallelCalibratedExplainer, ParallelConfig, _fast, explain_pipeline
 from ce_parallel.rules import _block
+from tests.reference import load_reference
 
 TOLERANCE = {"rtol": 0, "atol": 1e-9}
 N_ROWS = 12
@@ -74,7 +75,7 @@ CASES = {
 
 
 def reference_of(model, cal, **parameters):
-    package = pytest.importorskip("calibrated_explanations")
+    package = load_reference()
     return package.CalibratedExplainer(
         model,
         cal[0].copy(),

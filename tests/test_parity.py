@@ -15,6 +15,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from ce_parallel import ParallelCalibratedExplainer
+from tests.reference import load_reference
 
 TOLERANCE = {"rtol": 0, "atol": 1e-9}
 
@@ -38,7 +39,7 @@ def split(load):
 
 def both(model, load, mode, *, theirs_alone=None, **parameters):
     """The reference and ours, around the same fitted model and calibration rows."""
-    reference = pytest.importorskip("calibrated_explanations")
+    reference = load_reference()
     fit, cal, (X, _) = split(load)
     model.fit(*fit)
     theirs = reference.CalibratedExplainer(
@@ -149,7 +150,7 @@ def test_ignored_features():
 
 
 def test_infinite_bounds_of_a_tiny_calibration_set():
-    reference = pytest.importorskip("calibrated_explanations")
+    reference = load_reference()
     fit, (X_cal, y_cal), (X, _) = split(load_diabetes)
     model = REGRESSORS["linear"].fit(*fit)
     X_cal, y_cal = X_cal[:15], y_cal[:15]
@@ -371,7 +372,7 @@ def mixed(mode, seed=0):
 @pytest.mark.parametrize("mode", ["2", "3", "regression"])
 def test_categories(mode, kind):
     """Alternatives of categories are compared with `binned`: the rules are misaligned (Q5)."""
-    reference = pytest.importorskip("calibrated_explanations")
+    reference = load_reference()
     fit, cal, (X, _) = mixed(mode)
     regression = mode == "regression"
     model = (REGRESSORS if regression else CLASSIFIERS)["forest"].fit(*fit)

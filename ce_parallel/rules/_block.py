@@ -311,17 +311,25 @@ def means_of(values: Floats, sizes: Ints) -> Floats:
     """Mean over consecutive stretches of the last axis, none of them empty.
 
     Each to the bit as `numpy.mean` of it, so that rules whose weights are equal, but for rounding,
-    are ranked as in the reference.
+    are ranked as in the reference. The mean of equal values is that value, where numpy's may be off
+    by a bit: a rule that changes nothing would get a weight.
     """
     owner = np.arange(len(sizes)).repeat(sizes)
     lines = values.reshape(prod(values.shape[:-1]), len(owner))
     means = np.empty((len(lines), len(sizes)))
+    starts = np.cumsum(sizes) - sizes
     for mean, line in zip(means, lines, strict=True):
         np.divide(np.bincount(owner, line, len(sizes)), sizes, out=mean)
     for size in set(sizes[sizes >= 8].tolist()):  # up to 7 numpy too adds from left to right
         of_size = np.flatnonzero(sizes == size)
-        place = (np.cumsum(sizes) - sizes)[of_size][:, None] + np.arange(size)
+        place = starts[of_size][:, None] + np.arange(size)
         means[:, of_size] = lines.take(place, axis=1).mean(axis=-1)
+    several = np.flatnonzero(sizes > 1)
+    for mean, line in zip(means, lines, strict=True):
+        first = line[starts]
+        differs = np.bincount(owner, line != first[owner], len(sizes))
+        equal = several[differs[several] == 0]
+        mean[equal] = first[equal]
     return means.reshape(*values.shape[:-1], len(sizes))
 
 

@@ -9,6 +9,7 @@ _sklearn   how we speak to scikit-learn, and the only private imports from it
 from ce_parallel.utils._checks import (
     check_estimator,
     check_labels,
+    check_present,
     check_sample_percentiles,
     classes_of,
     draw_seed,
@@ -25,7 +26,11 @@ from ce_parallel.utils._sklearn import (
     encoded,
     estimator_scores,
     fill_random_states,
+    in_config,
+    params_of_rows,
+    route_fit,
     safe_indexing,
+    score_verb,
 )
 
 __all__ = [
@@ -36,6 +41,7 @@ __all__ = [
     "StrOptions",
     "check_estimator",
     "check_labels",
+    "check_present",
     "check_sample_percentiles",
     "classes_of",
     "column_of",
@@ -44,9 +50,13 @@ __all__ = [
     "estimator_scores",
     "feature_indices",
     "fill_random_states",
+    "in_config",
     "is_frame",
     "kept_features",
     "named",
-    "seed_of",
+    "params_of_rows",
+    "route_fit",
     "safe_indexing",
+    "score_verb",
+    "seed_of",
 ]

@@ -20,13 +20,18 @@ def draw_seed(random_state: Any) -> int:
 
 
 def check_estimator(estimator: Any) -> None:
-    """Raise a TypeError unless `estimator` can be calibrated."""
+    """Raise a TypeError unless `estimator` can be calibrated.
+
+    Asks its class, too, whether it has scores: some estimators know only when they are fitted.
+    """
     if is_classifier(estimator):
-        if not hasattr(estimator, "predict_proba"):
+        verbs = "predict_proba", "decision_function"
+        if not any(
+            hasattr(asked, verb) for asked in (estimator, type(estimator)) for verb in verbs
+        ):
             raise TypeError(
-                "A classifier must have predict_proba to be calibrated. Got "
-                f"{estimator!r}, which has none. Wrap it in CalibratedClassifierCV, or turn "
-                "its probabilities on where it has such a parameter."
+                "A classifier must have predict_proba or decision_function to be calibrated. Got "
+                f"{estimator!r}, which has neither."
             )
     elif not is_regressor(estimator):
         raise TypeError(f"estimator must be a classifier or a regressor. Got {estimator!r}.")
@@ -73,6 +78,16 @@ def check_labels(y: NDArray[Any], classes: NDArray[Any], what: str = "y") -> Non
             f"{what} must hold classes that the estimator knows, {classes.tolist()}. Got "
             f"{unknown.tolist()} as well."
         )
+
+
+def check_present(labels: NDArray[Any], what: str) -> None:
+    """Raise a ValueError if a label is missing: None, NaN or NA."""
+    if labels.dtype.kind in "fO" and any(map(_is_missing, labels.tolist())):
+        raise ValueError(f"{what} must not hold missing labels. Got some; give them a name.")
+
+
+def _is_missing(label: Any) -> bool:
+    return label is None or type(label).__name__ == "NAType" or label != label
 
 
 def kept_features(ignored: ArrayLike | None, names: Sequence[Any]) -> NDArray[np.int64]:

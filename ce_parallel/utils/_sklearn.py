@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import joblib
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context, get_config
 from sklearn.base import is_classifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing as safe_indexing
+from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
     check_array,
     check_X_y,
 )
+from sklearn.utils.validation import _check_method_params as params_of_rows
 
 from ce_parallel.utils._columns import Columns
 from ce_parallel.utils._frames import is_frame
@@ -28,7 +35,11 @@ __all__ = [
     "encoded",
     "estimator_scores",
     "fill_random_states",
+    "in_config",
+    "params_of_rows",
+    "route_fit",
     "safe_indexing",
+    "score_verb",
 ]
 
 
@@ -98,19 +109,22 @@ def estimator_scores(
         A fitted classifier or regressor.
     X : ndarray or DataFrame of shape (n, n_features)
     classes : ndarray of shape (n_classes,) or None
-        The classes whose probabilities are wanted, ascending; None for regressors. The probability
-        of a class that the estimator has not seen is 0.
+        The classes whose scores are wanted, ascending; None for regressors. The score of a class
+        that the estimator has not seen is below all others: 0 among probabilities, else -inf.
 
     Returns
     -------
     ndarray of shape (n,) or (n, n_classes)
+        Targets, probabilities, or decision values; those of two classes are (-d, d).
 
     Raises
     ------
+    TypeError
+        If a classifier has neither probabilities nor decision values.
     ValueError
         If the estimator returns NaN, infinity, or another shape than it should.
     """
-    verb = "predict" if classes is None else "predict_proba"
+    verb = score_verb(estimator, classes)
     with joblib.parallel_config(backend="sequential"):
         predicted = np.asarray(getattr(estimator, verb)(X), dtype=np.float64)
     if classes is None:
@@ -118,6 +132,8 @@ def estimator_scores(
         predicted = predicted.reshape(expected) if predicted.shape == (len(X), 1) else predicted
     else:
         expected = (len(X), len(estimator.classes_))
+        if verb == "decision_function":
+            predicted = _one_per_class(estimator, predicted)
     if predicted.shape != expected or not np.isfinite(predicted).all():
         got = "NaN or infinity" if predicted.shape == expected else f"shape {predicted.shape}"
         raise ValueError(
@@ -125,9 +141,52 @@ def estimator_scores(
         )
     if classes is None or np.array_equal(estimator.classes_, classes):
         return predicted
-    scores = np.zeros((len(X), len(classes)))
+    scores = np.full((len(X), len(classes)), 0.0 if verb == "predict_proba" else -np.inf)
     scores[:, np.searchsorted(classes, estimator.classes_)] = predicted
     return scores
+
+
+def score_verb(estimator: Any, classes: NDArray[Any] | None) -> str:
+    """Name of the method whose output is calibrated; decision values stand in for probabilities."""
+    verbs = ["predict"] if classes is None else ["predict_proba", "decision_function"]
+    for verb in verbs:
+        if hasattr(estimator, verb):
+            return verb
+    raise TypeError(
+        f"An estimator must have {' or '.join(verbs)} to be calibrated. Got {estimator!r}, which "
+        "has none once it is fitted."
+    )
+
+
+def _one_per_class(estimator: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn decision values into one column per class.
+
+    Raises
+    ------
+    ValueError
+        If they compare pairs of classes: of three classes there are as many pairs, so that the
+        shape does not tell.
+    """
+    if values.ndim == 1:
+        return np.stack([-values, values], axis=1)
+    last = estimator
+    while inner := _inside(last):
+        last = inner
+    if getattr(last, "decision_function_shape", None) == "ovo":
+        raise ValueError(
+            "Decision values must be one per class, not one per pair of classes. Set "
+            f"decision_function_shape='ovr' in {last!r}."
+        )
+    return values
+
+
+def _inside(estimator: Any) -> Any:
+    """The estimator that decides in a Pipeline, a frozen estimator or a search; else None."""
+    if hasattr(estimator, "steps"):
+        return estimator.steps[-1][1]
+    if isinstance(estimator, FrozenEstimator):
+        return estimator.estimator
+    return getattr(estimator, "best_estimator_", None)
 
 
 def fill_random_states(estimator: Any, seed: np.random.SeedSequence) -> Any:
@@ -144,3 +203,35 @@ def fill_random_states(estimator: Any, seed: np.random.SeedSequence) -> Any:
     return estimator.set_params(
         **{key: int(value) for key, value in zip(open_keys, seeds, strict=True)}
     )
+
+
+def in_config(task: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a task run under scikit-learn's configuration of this thread, wherever it runs."""
+    return partial(_under, get_config(), task)
+
+
+def _under(config: dict[str, Any], task: Callable[..., Any], *arguments: Any) -> Any:
+    with config_context(**config):
+        return task(*arguments)
+
+
+def route_fit(explainer: Any, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide parameters of `fit` among the estimator and the splitter.
+
+    Raises
+    ------
+    TypeError
+        If the estimator does not accept one of them, or, with metadata routing, nobody asks for it.
+    """
+    given = {name: value for name, value in params.items() if value is not None}
+    if given and _routing_enabled():
+        routed = process_routing(explainer, "fit", **given)
+        return dict(routed["estimator"]["fit"]), dict(routed["splitter"]["split"])
+    to_split = {name: given.pop(name) for name in ["groups"] if name in given}
+    if not given:
+        return given, to_split
+    accepted = inspect.signature(explainer.estimator.fit).parameters
+    unknown = sorted(given.keys() - accepted.keys())
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        raise TypeError(f"fit of {explainer.estimator!r} does not accept {unknown}.")
+    return given, to_split
