@@ -199,7 +199,9 @@ class Explanations:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, (int, np.integer)):
+        if isinstance(key, (bool, np.bool_)):
+            raise TypeError(f"Rows are chosen by numbers, slices or masks. Got {key!r}.")
+        if np.ndim(key) == 0 and not isinstance(key, slice):
             return ExplainedRow(self, range(len(self))[key])
         selected: dict[str, Any] = {}
         for name in BY_ROW:
@@ -522,6 +524,8 @@ class Explanations:
         order, ptr : ndarray of int
             ``order[ptr[i]:ptr[i + 1]]`` are the numbers of the rules of row `i`.
         """
+        if top is not None:
+            _check_count("top", top, least=0)
         if by == "weight":
             rules = self.rules
             width = rules.weight_high - rules.weight_low
@@ -734,7 +738,7 @@ def _alone(n: int) -> dict[str, Ints]:
     }
 
 
-def _check_count(name: str, count: Any) -> None:
-    """Check that a parameter is a whole number of at least 1."""
-    if not isinstance(count, Integral) or count < 1:
-        raise ValueError(f"{name} must be an int of at least 1. Got {count!r}.")
+def _check_count(name: str, count: Any, least: int = 1) -> None:
+    """Check that a parameter is a whole number of at least `least`."""
+    if not isinstance(count, Integral) or isinstance(count, bool) or count < least:
+        raise ValueError(f"{name} must be an int of at least {least}. Got {count!r}.")

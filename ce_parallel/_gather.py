@@ -186,12 +186,19 @@ def explain_rows(
         n_estimators, replicates = plan.model.n_estimators, plan.replicates
         if replicates is not None:
             n_estimators += replicates.n_estimators
-        shape = TileShape.of(plan.grid, features, n_estimators, whole=replicates is not None)
+        shape = TileShape.of(
+            plan.grid,
+            features,
+            n_classes=plan.model.n_classes,
+            n_estimators=n_estimators,
+            whole=replicates is not None,
+        )
         source = Source(plan, rows, known, None, options, config)
     if shape.nbytes > config.memory_budget_bytes:
         raise ValueError(
             f"memory_budget_bytes must be at least {shape.nbytes}, the size of one tile of these "
-            f"data. Got {config.memory_budget_bytes}."
+            f"data. Got {config.memory_budget_bytes}. Bootstrap replicates keep all features of a "
+            "row in one tile; without them, tiles are smaller."
         )
     tiles = list(make_tiles(rows, shape, known, explained, options))
     workload = Workload(

@@ -4,12 +4,13 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from ce_parallel import ParallelCalibratedExplainer
 from ce_parallel.rules import _block
@@ -221,3 +222,70 @@ def test_too_few_rows_to_leave_one_out():
     )
     with pytest.raises(ValueError, match="did not draw"):
         explainer.fit(X, y)
+
+
+def rare():
+    """Rows of which two alone are of Mondrian category "b"."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 4))
+    y = (X[:, 0] + rng.normal(size=120) > 0).astype(int)
+    return X, y, np.array(["a"] * 50 + ["b"] * 2 + ["c"] * 68)
+
+
+def test_a_replicate_that_drew_all_of_a_category_says_so():
+    X, y, labels = rare()
+    explainer = ParallelCalibratedExplainer(
+        LogisticRegression(), n_bootstraps=30, bootstrap="estimator", random_state=0
+    )
+    with pytest.raises(ValueError, match="drew all rows of Mondrian category"):
+        explainer.fit(X, y, mondrian=labels)
+    explainer.set_params(bootstrap="calibration").fit(X, y, mondrian=labels)
+    assert explainer.explain(X, mondrian=labels).stability.n_bootstraps == 30
+
+
+@pytest.mark.parametrize("bootstrap", ["calibration", "estimator"])
+def test_categories_that_fit_has_not_seen(bootstrap):
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.normal(size=120), "c": rng.choice(list("xyz"), 120)})
+    y = (X["a"] > 0).to_numpy() ^ (rng.random(120) < 0.1)
+    encoder = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["c"]), remainder="passthrough"
+    )
+    explainer = ParallelCalibratedExplainer(
+        make_pipeline(encoder, LogisticRegression()),
+        n_bootstraps=4,
+        bootstrap=bootstrap,
+        random_state=0,
+    ).fit(X, y)
+    query = X[:3].copy()
+    query.loc[0, "c"] = "new"
+    assert np.isfinite(explainer.explain(query).stability.weights_band).all()
+
+
+def test_what_changes_between_fit_and_calibrate():
+    X, y, _ = rare()
+    explainer = ParallelCalibratedExplainer(
+        LogisticRegression(), n_bootstraps=6, bootstrap="estimator", random_state=0
+    ).fit(X, y)
+    few = explainer.set_params(n_bootstraps=4).calibrate(X, y).explain(X[:3])
+    assert few.stability.n_bootstraps == 4
+    with pytest.raises(ValueError, match="fit again"):
+        explainer.set_params(n_bootstraps=7).calibrate(X, y)
+    assert explainer.explain(X[:3]).stability.n_bootstraps == 4  # as before
+    explainer.set_params(bootstrap="calibration").calibrate(X, y)
+    assert explainer.explain(X[:3]).stability.n_bootstraps == 7
+    assert explainer.set_params(n_bootstraps=0).calibrate(X, y).explain(X[:3]).stability is None
+
+
+def test_equal_numbers_do_not_move():
+    X, y = load_diabetes(return_X_y=True)
+    explainer = ParallelCalibratedExplainer(
+        DecisionTreeRegressor(max_depth=3), n_bootstraps=20, random_state=0
+    ).fit(X[20:], y[20:])
+    explanations = explainer.explain(X[:20])
+    nothing = explanations.weights == 0
+    assert nothing.any()
+    assert (explanations.stability.sign_agreement[nothing] == 1).all()
+    assert (explanations.stability.in_top[nothing] == 0).all()
+    assert (np.abs(explainer.explain(X[:20], kind="alternative").rules.weight) > 1e-12).all()

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -614,3 +615,57 @@ def test_parallel_parameters_are_checked_at_use(binary, monkeypatch):
 def test_a_verb_of_the_other_kind_does_not_exist(binary, numbers):
     assert not hasattr(make(LinearRegression()), "predict_proba")
     assert not hasattr(make(LogisticRegression()), "predict_interval")
+
+
+class Difficulty:
+    def __init__(self, value):
+        self.value = value
+
+    def apply(self, X):
+        return np.full(len(X), self.value)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "value"),
+    [(Ridge(), 0.0), (Ridge(), -1.0), (LogisticRegression(), 3.0), (LogisticRegression(), -0.1)],
+)
+def test_difficulties_that_mean_nothing(estimator, value, binary):
+    X, y = binary
+    y = X[:, 0] if isinstance(estimator, Ridge) else y
+    explainer = ParallelCalibratedExplainer(estimator, difficulty=Difficulty(value))
+    with pytest.raises(ValueError, match=r"difficulty\.apply must return"):
+        explainer.fit(X, y)
+
+
+def test_a_calibration_that_fails_changes_nothing(binary):
+    X, y = binary
+    X, y = X[:120], y[:120]
+    labels = np.array(["b", "c"])[np.arange(120) % 2]
+    explainer = ParallelCalibratedExplainer(
+        LogisticRegression(), categorical_features=[0], max_categories=200, random_state=0
+    ).fit(X, y, mondrian=labels)
+    before = explainer.predict_proba(X[:2], mondrian=["b", "b"])
+    explainer.set_params(max_categories=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="categories"):
+            explainer.calibrate(X, y, mondrian=np.array(["a", "b"])[np.arange(120) % 2])
+    np.testing.assert_array_equal(explainer.predict_proba(X[:2], mondrian=["b", "b"]), before)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_missing_labels_are_refused(missing, binary):
+    X, y = binary
+    labels = np.array([missing, *["a"] * (len(y) - 1)], dtype=object)
+    with pytest.raises(ValueError, match="mondrian must not hold missing labels"):
+        ParallelCalibratedExplainer(LogisticRegression()).fit(X, y, mondrian=labels)
+    explainer = ParallelCalibratedExplainer(LogisticRegression()).fit(X, y)
+    with pytest.raises(ValueError, match="labels must not hold missing labels"):
+        explainer.explain(X, labels=labels)
+
+
+def test_score_by_category(binary):
+    X, y = binary
+    labels = np.arange(len(y)) % 2
+    explainer = ParallelCalibratedExplainer(LogisticRegression()).fit(X, y, mondrian=labels)
+    assert explainer.score(X, y, mondrian=labels) > 0.5

@@ -280,9 +280,12 @@ def check_threshold(threshold: Any) -> tuple[Floats, Ints | None]:
         f"one entry per row. Got {threshold!r} instead."
     )
     try:
-        bounds = np.asarray(threshold, dtype=np.float64)
+        given = np.asarray(threshold)
+        bounds = given.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(message) from error
+    if given.dtype.kind not in "iuf":
+        raise ValueError(message)
     one_for_all = bounds.ndim == 0 or (isinstance(threshold, tuple) and bounds.shape == (2,))
     if one_for_all:
         bounds = bounds[None]

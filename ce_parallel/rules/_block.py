@@ -165,21 +165,28 @@ class TileShape:
 
     @classmethod
     def of(
-        cls, grid: Grid, features: Ints, n_estimators: int = 1, *, whole: bool = False
+        cls,
+        grid: Grid,
+        features: Ints,
+        *,
+        n_classes: int = 0,
+        n_estimators: int = 1,
+        whole: bool = False,
     ) -> TileShape:
-        """Cut by the number of columns and of estimators and the grid, never by workers or memory.
+        """Cut by the shape of the data and the grid alone, never by workers or memory.
 
-        With more estimators a tile has fewer rows, and costs the same; `whole` keeps the features
-        of a row together.
+        With more estimators a tile has fewer rows, and costs the same; so it has with many classes,
+        whose scores, values and bounds fill more memory than the rows do. `whole` keeps the
+        features of a row together.
         """
-        n_columns = len(grid.edges)
-        limit = max(1, block_rows(n_columns) // n_estimators)
+        n_numbers = max(len(grid.edges), 4 * n_classes)  # of a perturbed row
+        limit = max(1, block_rows(n_numbers) // n_estimators)
         most = np.maximum.reduceat(grid.values_per_cell, grid.cell_ptr[:-1])[features]
         group_of = np.cumsum(most) // limit * (not whole)
         groups = [features[group_of == g] for g in np.unique(group_of)] or [features]
         largest = int(np.bincount(group_of, weights=most).max(initial=1))
         n_rows = 1 << max(0, (limit // largest).bit_length() - 1)
-        return cls(n_rows, groups, 8 * n_columns * n_rows * (largest + 1))
+        return cls(n_rows, groups, 8 * n_numbers * n_rows * (largest + 1))
 
 
 def make_tiles(
@@ -263,7 +270,9 @@ def _stability(
     grid, n = plan.grid, len(tile.rows)
     counts = grid.values_per_cell[cells].sum(axis=1)
     ends = n + np.cumsum(counts)
-    step = max(1, TILE_BYTES // (8 * plan.replicates.n_replicates * (1 + int(counts.max()))))
+    n_classes = plan.model.n_classes
+    n_numbers = plan.replicates.n_replicates * (6 * n_classes if n_classes > 2 else 1)
+    step = max(1, block_rows(n_numbers) // (1 + int(counts.max())))
     found: list[list[Stability]] = [[] for _ in reported]
     for rows in np.split(np.arange(n), np.arange(step, n, step)):
         here = slice(rows[0], rows[-1] + 1)

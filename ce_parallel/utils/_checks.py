@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ def feature_indices(
     n = len(names)
     if which is None:
         return np.empty(0, dtype=np.int64)
-    given = np.atleast_1d(np.asarray(which))
+    given = np.atleast_1d(np.asarray(sorted(which) if isinstance(which, Set) else which))
     if given.dtype.kind in "OU":
         wanted, known = set(given.tolist()), set(names)
         unknown = [name for name in given.tolist() if name not in known]
