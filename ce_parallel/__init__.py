@@ -4,9 +4,12 @@ _explainer      ParallelCalibratedExplainer: fit, calibrate, predict, explain
 _pipeline       explain_pipeline: explain with a Pipeline whose last step is an explainer
 _throughput     explanation_throughput: a scorer for searches over parallel_config
 _folds          fold tasks of fit
+_bootstrap      replicates of the calibration and of the estimator, for stability bands
 _plan           ExplanationPlan: frozen state that crosses to workers
+_plans          the plans of one calibration, made when they are first asked for
 _fast           a calibrator per feature, for fast explanations
 _gather         runs the tiles of an explanation and gathers what came of them
+_conjoin        joins the rules of explained rows, size by size
 _explanations   Explanations: columnar results, one row's view, export
 rules           cuts, perturbation grid, the kernel that explains a tile, rule text
 calibration     inductive Venn-Abers, conformal predictive systems; arrays only

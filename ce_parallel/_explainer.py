@@ -123,7 +123,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         times longer as there are folds. Plays no part for a `FrozenEstimator`.
     n_bootstraps : int, default=0
         Bootstrap replicates, over which `Explanations.stability` says how much predictions and
-        weights move. It is no part of the calibrated intervals. Not for fast explanations.
+        weights move. It is no part of the calibrated intervals. Not for fast explanations. All
+        changed copies of a row are held at once.
     bootstrap : {"calibration", "estimator"}, default="calibration"
         What a replicate draws: the calibration rows, of each Mondrian category as many as there
         are, with the estimator as it is; or the rows of `fit`, of each class as many, which a
@@ -160,7 +161,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         How work is executed; None means the defaults. ``set_params(parallel_config__...)`` works
         in both cases.
     random_state : int, RandomState instance or None, default=None
-        Seeds the shuffling of folds, and the ``random_state`` of clones where it is None.
+        Seeds the shuffling of folds, the ``random_state`` of clones where it is None, the halves of
+        the calibration rows for events, the noise of fast explanations, and bootstrap replicates.
     verbose : int, default=0
         1 shows how far `fit` and `explain` are, by tqdm where that is installed.
 
