@@ -656,7 +656,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         from sklearn.metrics import accuracy_score, r2_score  # 50 ms to import
 
         metric = r2_score if is_regressor(self.estimator) else accuracy_score
-        predicted = self.predict(X, mondrian=mondrian)
+        labels = {} if mondrian is None else {"mondrian": mondrian}
+        predicted = self.predict(X, **labels)
         return float(metric(y, predicted, sample_weight=sample_weight))
 
     def _predict(self, X: Any, mondrian: ArrayLike | None, **options: Any) -> Floats:
