@@ -107,6 +107,11 @@ class PoolRun(Recovery):
         self._refill()
         watch_for_exit(self)
 
+    def learn(self, cost: float) -> None:
+        """Take note of what an item cost in the caller, that was still running when this began."""
+        if self._gain is not None:
+            self._gain.learn(cost)
+
     def _lease(self) -> bool:
         """Hold handles of the function and the shared state; say whether that worked."""
         if not self._handles and self._crosses:

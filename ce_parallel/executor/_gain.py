@@ -23,6 +23,10 @@ class Gain:
         self._in_threads = 0.0
         self._calls: list[tuple[float, int]] = []  # seconds and items, since the last judgement
 
+    def learn(self, alone: float) -> None:
+        """Take note of what a task costs in the caller, which was a guess while it ran."""
+        self._alone = alone
+
     def add(self, seconds: float, n_items: int) -> str | None:
         """Count a call; return what has changed, in words, if anything has."""
         self._calls.append((seconds, n_items))

@@ -93,6 +93,8 @@ class Trial:
             if self._error is not None:
                 raise self._error
             run = self._run or self._choose(share)
+            if run is self._run and isinstance(run, PoolRun) and not self._has_failed():
+                run.learn(self._cost())
         except BaseException:
             for begun in (self._run, self._opened and self._opened[0]):
                 if begun is not None:
