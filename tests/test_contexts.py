@@ -2,6 +2,7 @@
 
 import warnings
 from functools import cache
+from itertools import product
 
 import joblib
 import numpy as np
@@ -88,16 +89,14 @@ def cluster():
         yield
 
 
-@pytest.mark.parametrize("ensemble", [False, True])
-@pytest.mark.parametrize("bootstrap", ["calibration", "estimator"])
-@pytest.mark.parametrize("classification", [True, False])
-@pytest.mark.parametrize(
-    "context",
-    [
-        name if name in ("threading", "ce_parallel") else pytest.param(name, marks=pytest.mark.slow)
-        for name in CONTEXTS
-    ],
-)
+USUAL = {("threading", True, "calibration", False), ("ce_parallel", False, "estimator", True)}
+CASES = [
+    case if case in USUAL else pytest.param(*case, marks=pytest.mark.slow)
+    for case in product(CONTEXTS, [True, False], ["calibration", "estimator"], [False, True])
+]
+
+
+@pytest.mark.parametrize(("context", "classification", "bootstrap", "ensemble"), CASES)
 def test_every_verb(context, classification, bootstrap, ensemble, monkeypatch, request):
     if context == "dask":
         request.getfixturevalue("cluster")

@@ -294,21 +294,24 @@ def every_array(name, kind, X, y):
     return arrays
 
 
-def test_every_strategy_gives_the_same_bits(binary, numbers, monkeypatch):
+@pytest.mark.parametrize(
+    "preferred", ["threads", pytest.param("processes", marks=pytest.mark.slow)]
+)
+def test_every_strategy_gives_the_same_bits(preferred, binary, numbers, monkeypatch):
     monkeypatch.setattr(_block, "TILE_ROWS", 96)
     data = {"two classes": binary, "three classes": load_wine(return_X_y=True)}
-    found = {}
-    for preferred in ("serial", "threads", "processes"):
-        with ParallelExecutor(ParallelConfig(preferred=preferred, max_workers=2)):
-            found[preferred] = [
-                every_array(name, kind, *data.get(name, numbers))
+
+    def arrays(strategy):
+        with ParallelExecutor(ParallelConfig(preferred=strategy, max_workers=2)):
+            return [
+                array
                 for name in CASES
                 for kind in ("factual", "alternative", "fast")
+                for array in every_array(name, kind, *data.get(name, numbers))
             ]
-    for preferred in ("threads", "processes"):
-        for one, other in zip(found["serial"], found[preferred], strict=True):
-            for a, b in zip(one, other, strict=True):
-                np.testing.assert_array_equal(a, b)
+
+    for one, other in zip(arrays("serial"), arrays(preferred), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_fast_explanations_by_plain_loops(binary):

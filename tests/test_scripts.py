@@ -51,7 +51,12 @@ def test_page(name, tmp_path):
     run_script(path, tmp_path)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+SLOW = {"plot_best_parallel_config.py": pytest.mark.slow}  # a search
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.name, marks=SLOW.get(p.name, ())) for p in EXAMPLES]
+)
 def test_example(path, tmp_path):
     printed = run_script(path, tmp_path)
     if path.name == "plot_quickstart.py":
