@@ -197,7 +197,9 @@ def refit(data: FoldData, seed: np.random.SeedSequence) -> Refitted:
             "bootstrap='estimator' calibrates a replicate on the rows that it did not draw. It "
             f"drew all of n_samples={n}: give more rows, or use bootstrap='calibration'."
         )
-    estimator = fit_clone(data, drawn, seed)
+    # Not seed.spawn, which counts: a task may run twice.
+    for_clone = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, 0))
+    estimator = fit_clone(data, drawn, for_clone)
     scores = estimator_scores(estimator, safe_indexing(data.X, left), data.classes)
     return Refitted(estimator, left, scores)
 

@@ -130,6 +130,8 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         are, with the estimator as it is; or the rows of `fit`, of each class as many, which a
         clone is fitted on, calibrated on the rows that were not drawn. After `calibrate` the clones
         are calibrated on resampled rows of it. Cuts and perturbation values stay in both cases.
+        Clones are single models, calibrated on fewer rows than the explainer: their band need not
+        be centred on what it reports.
     sample_percentiles : sequence of float, default=(25, 50, 75)
         Percentiles of the reference values of a region that stand for it.
     categorical_features : {"from_dtype"}, array-like or None, default="from_dtype"
@@ -180,7 +182,12 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (n_features,)
         Only where `X` was a frame with string column names.
     execution_report_ : ExecutionReport
-        How the last `fit` or `explain` was executed.
+        How the folds of the last `fit`, or the blocks of the last `explain`, were executed. What
+        is built once, bootstrap replicates and the calibrators of fast explanations, is not in it.
+
+    Notes
+    -----
+    Parameters take effect at the next `fit` or `calibrate`.
 
     Examples
     --------
@@ -327,6 +334,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         rows, numbers, columns, y = encoded(self, X, y, columns=columns, reset=True)
         labels = self._mondrian_labels(X, len(y), mondrian)
         seed = draw_seed(self.random_state)
+        to_fit, to_split = route_fit(self, fit_params)
         if isinstance(self.estimator, FrozenEstimator):
             self._adopt_frozen(columns)
             if self.cv is not None:
@@ -335,7 +343,6 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
             return self
         if is_classifier(self.estimator):
             self.classes_ = classes_of(y)
-        to_fit, to_split = route_fit(self, fit_params)
         folds = list(
             plan_folds(
                 self.cv,
@@ -352,7 +359,7 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         with self._watched(), acquire_executor(config) as executor:
             results = executor.map(in_config(run_fold), folds, shared=data, workload=workload)
             models, scores = zip(*results, strict=True)
-            if self.bootstrap == "estimator":
+            if self.bootstrap == "estimator" and self.n_bootstraps:
                 self._refitted = run(refit, data, seeds_of(seed, self.n_bootstraps), executor)
         self.execution_report_ = results.report
         self._columns = columns
@@ -756,15 +763,6 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         """``explain(X, kind="factual", **options)``."""
         return self.explain(X, kind="factual", **options)
 
-    def _calibrated(self) -> Plans:
-        if not hasattr(self, "_plans"):
-            check_is_fitted(self)
-            raise NotCalibratedError(
-                f"This {type(self).__name__} is fitted but not calibrated. Call "
-                "calibrate(X_cal, y_cal) with rows that it was not fitted on, or fit with cv=5."
-            )
-        return self._plans
-
     def explore_alternatives(self, X: Any, **options: Any) -> Explanations:
         """``explain(X, kind="alternative", **options)``."""
         return self.explain(X, kind="alternative", **options)
@@ -827,6 +825,15 @@ class ParallelCalibratedExplainer(MetaEstimatorMixin, BaseEstimator):
         return self.explain(
             X, kind="fast", noise=noise, scale_factor=scale_factor, severity=severity, **options
         )
+
+    def _calibrated(self) -> Plans:
+        if not hasattr(self, "_plans"):
+            check_is_fitted(self)
+            raise NotCalibratedError(
+                f"This {type(self).__name__} is fitted but not calibrated. Call "
+                "calibrate(X_cal, y_cal) with rows that it was not fitted on, or fit with cv=5."
+            )
+        return self._plans
 
     def _events(self, threshold: Any) -> tuple[Floats | None, Ints | None]:
         if threshold is None:

@@ -136,7 +136,9 @@ def plan_folds(
     else:
         _check_partition(cv, splits, len(y))
     if any(np.isin(test, train).any() for train, test in splits):
-        raise ValueError(f"cv must not fit on rows that it holds out. Got {cv!r}, which does.")
+        raise ValueError(
+            f"cv must not fit on rows that it holds out. Got {_named(cv)}, which does."
+        )
     for k, (train, held_out) in enumerate(splits, 1):
         name = f"fold {k} of {len(splits)}"
         yield Fold(seeds.spawn(1)[0], train, held_out, keep=ensemble, name=name)
@@ -144,11 +146,18 @@ def plan_folds(
 
 def _check_not_empty(cv: Any, splits: list[tuple[Ints, Ints]]) -> None:
     """Raise a ValueError unless there are splits, and each holds out some rows."""
-    if not splits or not all(len(test) for _, test in splits):
+    least = min((len(test) for _, test in splits), default=0)
+    if not least:
         raise ValueError(
             "cv must have folds, and each must hold out a row at least: that is what its model is "
-            f"calibrated on. Got {cv!r}, with {[len(test) for _, test in splits]} rows held out."
+            f"calibrated on. Got {_named(cv)}, with {len(splits)} folds, not all of which do."
         )
+
+
+def _named(cv: Any) -> str:
+    """How an error calls `cv`: a list of splits would fill pages."""
+    known = hasattr(cv, "split") or isinstance(cv, (int, np.integer))
+    return repr(cv) if known else f"a {type(cv).__name__}"
 
 
 def _check_partition(cv: Any, splits: list[tuple[Ints, Ints]], n: int) -> None:
@@ -158,7 +167,7 @@ def _check_partition(cv: Any, splits: list[tuple[Ints, Ints]], n: int) -> None:
     if not (times == 1).all():
         raise ValueError(
             "cv must hold out every row exactly once, so that each gets one out-of-fold score. Got "
-            f"{cv!r}, which holds out rows between {times.min()} and {times.max()} times. Use "
+            f"{_named(cv)}, which holds out rows {times.min()} to {times.max()} times. Use "
             "KFold or StratifiedKFold, or for groups GroupKFold and fit(X, y, groups=groups); or "
             "ensemble=True, which merges any folds."
         )

@@ -74,7 +74,9 @@ def explain_pipeline(pipeline: Pipeline, X: Any, **options: Any) -> Explanations
         )
     before = pipeline[:-1]
     steps = [step for _, step in before.steps if step not in (None, "passthrough")]
-    transformed = before.transform(X) if len(before) else X
+    if not steps:
+        return explainer.explain(X, **options)
+    transformed = before.transform(X)
     names = _output_names(before)
     if names is not None:
         kept = kept_features(options.pop("features_to_ignore", None), names)
@@ -85,10 +87,12 @@ def explain_pipeline(pipeline: Pipeline, X: Any, **options: Any) -> Explanations
     if not all(map(_is_scaler, steps)):
         return explanations
     everything = np.arange(explanations.X.shape[1])
+    raw = check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", copy=True)
+    n_each = len(explanations) // len(raw)  # all classes of a row
     return replace(
         explanations,
         cells=explanations.grid.cells_of(explanations.X, everything),
-        X=check_array(X, dtype=np.float64, ensure_all_finite="allow-nan", copy=True),
+        X=np.repeat(raw, n_each, axis=0) if n_each > 1 else raw,
         grid=_in_raw_units(explanations.grid, steps),
     )
 
@@ -103,7 +107,7 @@ def _is_scaler(step: Any) -> bool:
 
 def _output_names(before: Pipeline) -> tuple[str, ...] | None:
     """Names of the columns that reach the explainer, where the steps give them names."""
-    if not len(before) or not hasattr(before, "get_feature_names_out"):
+    if not hasattr(before, "get_feature_names_out"):
         return None
     return tuple(str(name) for name in before.get_feature_names_out())
 

@@ -458,7 +458,7 @@ REFUSED_FITS = {
         {"cv": ShuffleSplit(3, random_state=0)},
         (np.zeros((9, 2)), np.arange(9)),
         ValueError,
-        r"cv must hold out every row exactly once.*between 0 and .* Use KFold",
+        r"cv must hold out every row exactly once.*rows 0 to .* Use KFold",
     ),
     "splits that leak": (
         LinearRegression(),
@@ -472,7 +472,7 @@ REFUSED_FITS = {
         {"cv": []},
         (np.zeros((9, 2)), np.arange(9)),
         ValueError,
-        r"cv must hold out every row exactly once.*between 0 and 0 times",
+        r"cv must hold out every row exactly once.*0 to 0 times",
     ),
     "words as numbers": (
         LinearRegression(),

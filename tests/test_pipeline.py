@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, load_iris
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import (
+    MinMaxScaler,
+    OneHotEncoder,
+    QuantileTransformer,
+    StandardScaler,
+)
 
 from ce_parallel import ParallelCalibratedExplainer, explain_pipeline
 
@@ -118,3 +123,30 @@ def test_a_search_tunes_the_model_and_how_it_runs(data):
     scores = search.cv_results_["mean_test_score"].reshape(2, 2)
     np.testing.assert_array_equal(scores[:, 0], scores[:, 1])
     assert len(explain_pipeline(search.best_estimator_, X[:3])) == 3
+
+
+@pytest.mark.parametrize("kind", ["factual", "alternative", "fast"])
+def test_every_class_in_raw_units(kind):
+    X, y = load_iris(return_X_y=True)
+    explainer = ParallelCalibratedExplainer(LogisticRegression(), random_state=0)
+    pipeline = make_pipeline(StandardScaler(), explainer).fit(X, y)
+    every = explain_pipeline(pipeline, X[::30], kind=kind, labels="all")
+    np.testing.assert_array_equal(every.X, np.repeat(X[::30], 3, axis=0))
+    for i, label in enumerate(np.tile(np.unique(y), 5)):
+        one = explain_pipeline(pipeline, X[::30], kind=kind, labels=label)
+        assert every.rule_text(i) == one.rule_text(i // 3)
+        assert repr(every[i]).split("\n")[1:] == repr(one[i // 3]).split("\n")[1:]
+
+
+def test_nothing_stands_before_the_explainer():
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.normal(size=150), "c": rng.choice(["u", "v"], 150)})
+    y = (X["a"] > 0).to_numpy() ^ (rng.random(150) < 0.1)
+    encoder = make_column_transformer((OneHotEncoder(), ["c"]), remainder="passthrough")
+    inside = make_pipeline(encoder, LogisticRegression())
+    explainer = ParallelCalibratedExplainer(inside, random_state=0)
+    texts = explainer.fit(X, y).explain(X[:5]).rule_text(0)
+    for steps in ([], ["passthrough"]):
+        pipeline = make_pipeline(*steps, explainer).fit(X, y)
+        assert explain_pipeline(pipeline, X[:5]).rule_text(0) == texts

@@ -15,7 +15,6 @@ from ce_parallel.utils._checks import (
     draw_seed,
     feature_indices,
     kept_features,
-    seed_of,
 )
 from ce_parallel.utils._columns import CodedColumn, Columns, column_of
 from ce_parallel.utils._frames import is_frame, named
@@ -58,5 +57,4 @@ __all__ = [
     "route_fit",
     "safe_indexing",
     "score_verb",
-    "seed_of",
 ]

@@ -52,13 +52,6 @@ def check_sample_percentiles(percentiles: ArrayLike) -> None:
         )
 
 
-def seed_of(random_state: Any) -> int:
-    """Return an int as it is; draw a seed from anything else."""
-    if isinstance(random_state, (int, np.integer)):
-        return int(random_state)
-    return draw_seed(random_state)
-
-
 def classes_of(y: NDArray[Any]) -> NDArray[Any]:
     """Return the classes in `y`, ascending; raise a ValueError if there is only one."""
     check_classification_targets(y)
@@ -75,9 +68,15 @@ def check_labels(y: NDArray[Any], classes: NDArray[Any], what: str = "y") -> Non
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
         raise ValueError(
-            f"{what} must hold classes that the estimator knows, {classes.tolist()}. Got "
-            f"{unknown.tolist()} as well."
+            f"{what} must hold classes that the estimator knows, {_some(classes)}. Got "
+            f"{_some(unknown)} as well."
         )
+
+
+def _some(labels: NDArray[Any]) -> str:
+    """The first labels, as a person reads them."""
+    shown = ", ".join(map(repr, labels[:10].tolist()))
+    return f"[{shown}]" if len(labels) <= 10 else f"[{shown}, ...] ({len(labels)} in all)"
 
 
 def check_present(labels: NDArray[Any], what: str) -> None:
