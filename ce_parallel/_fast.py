@@ -248,6 +248,7 @@ class FastPlan:
     model: CalibratedModel
     grid: Grid
     calibrators: Mapping[int, Any]
+    replicates: None = None  # there are none of fast explanations
 
     def of_events(self, model: CalibratedModel, events: Floats) -> FastPlan:
         """Return the plan of events, ndarray of shape (n_events, 2), from one of splits."""

@@ -23,7 +23,6 @@ from ce_parallel.rules import (
     Stability,
     Tile,
     TileResult,
-    TileShape,
     explain_tile,
     make_tiles,
     ranges,
@@ -180,20 +179,10 @@ def explain_rows(
     task: Callable[[Any, Tile], TileResult] = explain_tile
     source = None
     if isinstance(plan, FastPlan):
-        features = features[np.isin(features, list(plan.calibrators))]
-        task, shape = explain_fast_tile, plan.shape(features)
+        task, features = explain_fast_tile, features[np.isin(features, list(plan.calibrators))]
     else:
-        n_estimators, replicates = plan.model.n_estimators, plan.replicates
-        if replicates is not None:
-            n_estimators += replicates.n_estimators
-        shape = TileShape.of(
-            plan.grid,
-            features,
-            n_classes=plan.model.n_classes,
-            n_estimators=n_estimators,
-            whole=replicates is not None,
-        )
         source = Source(plan, rows, known, None, options, config)
+    shape = plan.shape(features)
     if shape.nbytes > config.memory_budget_bytes:
         raise ValueError(
             f"memory_budget_bytes must be at least {shape.nbytes}, the size of one tile of these "
@@ -216,7 +205,7 @@ def explain_rows(
         report=results.report,
         source=source,
     )
-    if not isinstance(plan, FastPlan) and plan.replicates is not None:
+    if plan.replicates is not None:
         n, d = rows.shape
         found.stability = [
             Stability.unmoved(n, d, plan.replicates.n_replicates) for _ in range(n_classes)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ce_parallel._version import __version__
 from ce_parallel.calibration import Calibration, Rows, reshape_scores
-from ce_parallel.rules import Grid
+from ce_parallel.rules import Grid, TileShape
 from ce_parallel.utils import Columns, estimator_scores, score_verb
 
 Floats = NDArray[np.float64]
@@ -234,6 +234,19 @@ class ExplanationPlan:
         """Return a plan that knows other values of categorical features."""
         replicates = None if self.replicates is None else self.replicates.knowing(columns)
         return replace(self, model=replace(self.model, columns=columns), replicates=replicates)
+
+    def shape(self, features: Ints) -> TileShape:
+        """How rows and these features are cut into tiles."""
+        n_estimators = self.model.n_estimators
+        if self.replicates is not None:
+            n_estimators += self.replicates.n_estimators
+        return TileShape.of(
+            self.grid,
+            features,
+            n_classes=self.model.n_classes,
+            n_estimators=n_estimators,
+            whole=self.replicates is not None,
+        )
 
 
 def reshaped(rows: Calibration, model: CalibratedModel) -> Calibration:
