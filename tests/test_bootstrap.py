@@ -110,8 +110,11 @@ def top_five(weights):
     return counts / len(weights)
 
 
-@pytest.mark.parametrize("bootstrap", ["calibration", "estimator"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "bootstrap"),
+    [(case, "calibration") for case in CASES]
+    + [pytest.param(case, "estimator", marks=pytest.mark.slow) for case in CASES],
+)
 def test_bands_equal_those_of_plain_loops(case, bootstrap):
     explainer, X, explained = fitted(case, bootstrap=bootstrap)
     reported, base, weights = replicated(explainer, X, explained)

@@ -63,8 +63,6 @@ ESTIMATORS = {
     "xgboost regression": boosted("xgboost", "XGBRegressor"),
     "lightgbm regression": boosted("lightgbm", "LGBMRegressor", min_child_samples=5, verbose=-1),
 }
-# What a process pool is tried on without --slow.
-QUICK = {"svc"}
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +105,8 @@ def test_fit_calibrate_explain_pickle(name, data):
     assert_same(everything(pickle.loads(pickle.dumps(explainer)), X[:10]), expected)
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ESTIMATORS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_processes_give_the_same_bits(name, data):
     X, y = data
     expected = everything(explainer_of(name).fit(X[:90], y[:90]), X[:10])

@@ -116,6 +116,7 @@ def test_what_the_estimator_does_not_accept_is_refused_by_name(data):
 # -- with routing --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preferred", STRATEGIES)
 def test_routed_weights_in_every_strategy(preferred, data):
     X, y, weights, groups = data

@@ -71,7 +71,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("max_workers", [1, 2, 3])
+@pytest.mark.parametrize("max_workers", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("preferred", STRATEGIES)
 def test_every_strategy_and_number_of_workers(preferred, max_workers):
     config = ParallelConfig(preferred=preferred, max_workers=max_workers)

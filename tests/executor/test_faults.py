@@ -48,6 +48,7 @@ def test_two_deaths_by_different_items_lose_nothing(processes, tmp_path):
     assert len(processes.report.fallbacks) == 2
 
 
+@pytest.mark.slow
 def test_a_poisoned_item_between_chunks(processes):
     """Chunks of a broken pool are taken apart, so that neighbours survive."""
     results = processes.map(kill_worker, range(20), shared=(os.getpid(), 7), chunksize=5)

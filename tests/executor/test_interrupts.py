@@ -262,6 +262,7 @@ for strategy in {listed(*UNGUARDED)}:
     assert out.splitlines() == ["[2, 3] True"] * len(UNGUARDED)
 
 
+@pytest.mark.slow
 def test_use_from_a_thread_while_others_run(tmp_path):
     """Forking ones included: what they fork holds no lock of another thread."""
     process = run(

@@ -321,7 +321,7 @@ def test_first_completed(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("preferred", ["processes", "loky"])
+@pytest.mark.parametrize("preferred", ["processes", pytest.param("loky", marks=pytest.mark.slow)])
 def test_a_death_half_way_through_the_result_of_a_call(preferred, tmp_path):
     """The pool waits for the other half, and nobody waits for the pool to notice."""
     flag = tmp_path / "armed"
@@ -336,7 +336,7 @@ def test_a_death_half_way_through_the_result_of_a_call(preferred, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize("preferred", ["processes", "loky"])
+@pytest.mark.parametrize("preferred", ["processes", pytest.param("loky", marks=pytest.mark.slow)])
 def test_a_shutdown_at_the_moment_of_a_death(preferred):
     """An idle worker that dies takes the lock of the pool's queue along."""
     for _ in range(5):
