@@ -231,6 +231,10 @@ def replaced(X, i, f, values):
 
     copies = X.iloc[rows].reset_index(drop=True)
     dtype = copies.dtypes.iloc[f]
+    if dtype.kind == "O" and isinstance(dtype, np.dtype) and X.iloc[:, f].isna().any():
+        # As missing values look in this column.
+        absent = X.iloc[int(X.iloc[:, f].isna().to_numpy().argmax()), f]
+        values = [absent if missing(value) else value for value in values]
     if dtype.kind in "iu":
         dtype = float
     elif dtype.kind == "b" and any(missing(value) for value in values):

@@ -11,12 +11,14 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.fixes import parse_version
 
 from ce_parallel import ParallelCalibratedExplainer
 from tests import oracle
@@ -25,6 +27,9 @@ from tests.test_parity import mixed, split
 
 pytest.importorskip("calibrated_explanations")
 errors = pytest.importorskip("calibrated_explanations.utils.exceptions")
+
+# scikit-learn 1.8 changed how trees choose among equal cuts, on which some figures rest.
+FIGURES = parse_version(sklearn.__version__) >= parse_version("1.8")
 
 EXACT = {"rtol": 0, "atol": 1e-12}
 ALL_BUT_THE_LAST_BITS = {"rtol": 0, "atol": 1e-9}
@@ -405,7 +410,9 @@ def test_q15_infinite_intervals_have_alternatives():
     target = [value for value, _, _ in predict(X_cal, 0)]
     cuts = [oracle.cuts(x.tolist(), target, classification=False, depth=3) for x in X_cal.T]
     _, weights, rules = oracle.explain(predict, X, X_cal, cuts, kind="alternative")
-    assert len(explained.rules) == len(rules) == 147
+    assert len(explained.rules) == len(rules)
+    if FIGURES:
+        assert len(rules) == 147
     # A linear model may round a row differently when it comes alone.
     np.testing.assert_allclose(explained.weights, weights[0], **ALL_BUT_THE_LAST_BITS)
     np.testing.assert_allclose(
@@ -472,8 +479,11 @@ def test_3_factual_conjunctions_do_not_depend_on_the_batch():
     moved = [
         abs(batch[i][k] - alone[i][k]) for i in range(20) for k in batch[i].keys() & alone[i].keys()
     ]
-    assert (len(moved), sum(m > 1e-9 for m in moved)) == (434, 387)
-    assert max(moved) == pytest.approx(0.90, abs=0.005)
+    differ = sum(m > 1e-9 for m in moved)
+    assert differ > 300
+    if FIGURES:
+        assert (len(moved), differ) == (434, 387)
+        assert max(moved) == pytest.approx(0.90, abs=0.005)
     here = ours(model, *cal, score_rounding="oracle").explain(X)
     for i in range(3):
         single = ours(model, *cal, score_rounding="oracle").explain(X[i : i + 1])
