@@ -12,6 +12,12 @@ def identity(x):
     return x
 
 
+def square_slowly(x):
+    """So slowly that workers come up meanwhile, or fail to."""
+    time.sleep(0.3)
+    return x * x
+
+
 def count_to(n):
     """Loop in Python, which holds the GIL."""
     total = 0
